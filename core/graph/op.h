@@ -1,0 +1,139 @@
+// OpDef: everything Takt knows about one operation, as one record.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "collectives/communicator.h"
+#include "core/base/error.h"
+#include "core/base/tensor.h"
+#include "core/graph/attrs.h"
+#include "core/mesh/placement.h"
+
+namespace takt {
+
+class Graph;
+struct Node;
+
+struct ValueId {
+  int index = -1;
+  bool operator==(const ValueId&) const = default;
+};
+struct NodeId {
+  int index = -1;
+  bool operator==(const NodeId&) const = default;
+};
+
+// A node as its op sees it: constants and tensor descriptions, global or local. `outputs` is empty in infer.
+struct OpArgs {
+  const std::string& name;
+  const Attrs& attrs;
+  std::vector<TensorDesc> inputs;
+  std::vector<TensorDesc> outputs;
+
+  const TensorDesc& input(std::size_t i) const {
+    TAKT_ASSERT(i < inputs.size(), "node '", name, "' has no input ", i);
+    return inputs[i];
+  }
+  const TensorDesc& output(std::size_t i) const {
+    TAKT_ASSERT(i < outputs.size(), "node '", name, "' has no output ", i);
+    return outputs[i];
+  }
+};
+
+// Arithmetic and memory traffic of one execution on one rank.
+struct Cost {
+  double flops = 0;
+  double bytes_read = 0;
+  double bytes_written = 0;
+};
+
+// One way an op can be placed along one mesh axis: what it needs and what then comes out.
+struct Signature {
+  std::vector<AxisPlacement> inputs;
+  std::vector<AxisPlacement> outputs;
+};
+
+// The piece of a sharded axis that this rank holds, for ops that count along the axis (look-ups, masks).
+struct AxisRange {
+  std::string axis;
+  std::int64_t offset = 0;        // global index of the first local element
+  std::int64_t num_valid = 0;     // leading local elements that exist globally; the others are padding
+  std::int64_t num_global = 0;
+};
+
+// A node as its CPU kernel is prepared on one rank.
+struct CpuNode : OpArgs {
+  std::vector<AxisRange> ranges;     // the sharded axes of the inputs and outputs
+  Communicator* group = nullptr;     // collective ops: the ranks along the node's mesh axis
+  int num_threads = 1;
+
+  // This rank's piece of an axis; the whole axis if it is not sharded.
+  AxisRange range(const TensorDesc& desc, std::string_view axis) const;
+};
+
+// Where a node's tensors lie; fixed when the memory plan is made. Scratch is aligned to 64 bytes.
+struct KernelArgs {
+  std::span<void* const> inputs;
+  std::span<void* const> outputs;
+  void* scratch = nullptr;
+
+  template <class T>
+  const T* input(std::size_t i) const { return static_cast<const T*>(inputs[i]); }
+  template <class T>
+  T* output(std::size_t i) const { return static_cast<T*>(outputs[i]); }
+};
+using CpuKernel = std::function<void(const KernelArgs&)>;
+
+// A tensor of the reference interpreter: row-major doubles, whatever the dtype.
+struct Array {
+  Dims dims;
+  std::vector<double> data;
+};
+
+// Gradients as the graph sees them. `output_grads[i]` is empty where nothing flows back.
+struct GradArgs {
+  Graph& graph;
+  const Node& node;
+  std::span<const std::optional<ValueId>> output_grads;
+};
+
+// A small use of the op for the contract tests: builds a graph whose last node is the op. Inputs are random.
+struct Sample {
+  std::string name = {};
+  std::function<void(Graph&)> build = {};
+  std::int64_t index_bound = 1;      // i32 inputs are drawn from [0, index_bound)
+};
+
+struct OpDef {
+  std::string name = {};
+  // Shape rule: checks the inputs (kConfig) and says what comes out.
+  std::vector<TensorDesc> (*infer)(const OpArgs&) = nullptr;
+  // Appends the nodes that compute the gradients of the inputs, one entry an input. Null: not differentiable.
+  std::vector<std::optional<ValueId>> (*grad)(const GradArgs&) = nullptr;
+  Cost (*cost)(const OpArgs&) = nullptr;
+  // All placements along one mesh axis that need no communication inside the op.
+  std::vector<Signature> (*placements)(const OpArgs&) = nullptr;
+  // Plain loops in double precision, written to be read. Outputs have their dims and zeros. Null: collectives.
+  void (*reference)(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) = nullptr;
+  // Prepares the CPU kernel of one node: primitives are created here, once.
+  CpuKernel (*cpu)(const CpuNode&) = nullptr;
+  std::size_t (*cpu_scratch_bytes)(const CpuNode&) = nullptr;  // null: none
+  const void* cuda = nullptr;                                  // null: not compiled in
+  // Output i lives in the storage of input j and overwrites it: {i, j}.
+  std::vector<std::pair<int, int>> in_place = {};
+  // Output 0 may live in the storage of input 0 if nobody needs that input any more.
+  bool may_overwrite_input = false;
+  // The op adds to a buffer over micro-batches: a partial sum stays partial, to be reduced once a step.
+  bool defers_reduction = false;
+  bool is_collective = false;
+  std::vector<Sample> samples = {};
+};
+
+}  // namespace takt

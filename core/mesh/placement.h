@@ -1,0 +1,37 @@
+// Placements: how one value lies on the mesh, one entry a mesh axis.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "collectives/communicator.h"
+
+namespace takt {
+
+// Along one mesh axis a value is either
+//   replicated  every rank has all of it,
+//   sharded     every rank has an equal piece along one tensor axis (the last pieces may be padding), or
+//   partial     every rank has a summand (or a candidate for the maximum) of it.
+struct AxisPlacement {
+  enum class Kind { kReplicated, kSharded, kPartial };
+  Kind kind = Kind::kReplicated;
+  std::string axis;                  // sharded: the tensor axis
+  ReduceOp reduce = ReduceOp::kSum;  // partial: how the ranks' pieces make the value
+
+  static AxisPlacement replicated() { return {}; }
+  static AxisPlacement sharded(std::string axis) { return {Kind::kSharded, std::move(axis), ReduceOp::kSum}; }
+  static AxisPlacement partial(ReduceOp reduce = ReduceOp::kSum) { return {Kind::kPartial, {}, reduce}; }
+
+  bool is_replicated() const { return kind == Kind::kReplicated; }
+  bool is_sharded() const { return kind == Kind::kSharded; }
+  bool is_partial() const { return kind == Kind::kPartial; }
+  bool operator==(const AxisPlacement&) const = default;
+};
+
+using Placement = std::vector<AxisPlacement>;  // one entry a mesh axis
+
+std::string to_string(const AxisPlacement& placement);  // "R", "S(heads)", "P(sum)"
+std::string to_string(const Placement& placement);      // "R,S(heads)"
+
+}  // namespace takt
