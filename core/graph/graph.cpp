@@ -63,6 +63,11 @@ ValueId Graph::append_one(const OpDef& op, std::vector<ValueId> inputs, Attrs at
   return outputs.front();
 }
 
+ValueId Graph::add_outside(const Value& value) {
+  TAKT_ASSERT(value.role != Role::kIntermediate, "add_outside: '", value.name, "' is computed by a node");
+  return add_value(value);
+}
+
 std::vector<ValueId> Graph::append_placed(Node node, std::span<const Value> outputs) {
   const NodeId id{static_cast<int>(nodes_.size())};
   node.outputs.clear();
@@ -114,7 +119,7 @@ Graph Graph::pruned() const {
   Graph result;
   std::vector<ValueId> moved(values_.size());
   for (std::size_t i = 0; i < values_.size(); ++i)
-    if (values_[i].role != Role::kIntermediate) moved[i] = result.add_value(values_[i]);
+    if (values_[i].role != Role::kIntermediate) moved[i] = result.add_outside(values_[i]);
   for (std::size_t i = 0; i < nodes_.size(); ++i) {
     if (!node_needed[i]) continue;
     Node node = nodes_[i];

@@ -62,6 +62,8 @@ class Graph {
   std::vector<ValueId> append(const OpDef& op, std::vector<ValueId> inputs, Attrs attrs, const std::string& name);
   // The same for ops with one output.
   ValueId append_one(const OpDef& op, std::vector<ValueId> inputs, Attrs attrs, const std::string& name);
+  // Adds a value that no node computes, as described (passes that rebuild a graph).
+  ValueId add_outside(const Value& value);
   // Appends a node whose outputs are already described (parallelize and the passes after it).
   std::vector<ValueId> append_placed(Node node, std::span<const Value> outputs);
 

@@ -70,8 +70,8 @@ struct AxisRange {
 
 // A node as its CPU kernel is prepared on one rank.
 struct CpuNode : OpArgs {
-  std::vector<AxisRange> ranges;     // the sharded axes of the inputs and outputs
-  Communicator* group = nullptr;     // collective ops: the ranks along the node's mesh axis
+  std::vector<AxisRange> ranges = {};  // the sharded axes of the inputs and outputs
+  Communicator* group = nullptr;       // collective ops: the ranks along the node's mesh axis
   int num_threads = 1;
 
   // This rank's piece of an axis; the whole axis if it is not sharded.

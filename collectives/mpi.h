@@ -1,0 +1,29 @@
+// mpi: ranks are processes on CPUs. Groups on one host move data through shared memory, others through MPI
+// messages.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "collectives/communicator.h"
+#include "collectives/signature.h"
+
+namespace takt {
+
+class MpiGroups;
+
+struct MpiOptions {
+  // Shared memory of each rank in each group; between hosts, private scratch of that size. Data passes in
+  // such pieces.
+  std::size_t slot_bytes = std::size_t{1} << 20;
+  // false: messages even inside a host, so that one host can test what several do.
+  bool use_shared_memory = true;
+};
+
+// The communicator over all ranks of MPI_COMM_WORLD. Every rank calls it, after MPI_Init and with the same
+// options. It and all that is split from it borrow `groups` and `log`. Send returns when the receiver takes
+// the data. No call allocates, except split. Throws kPeer if MPI refuses.
+std::unique_ptr<Communicator> make_mpi_communicator(MpiGroups& groups, CallLog& log,
+                                                    const MpiOptions& options = {});
+
+}  // namespace takt

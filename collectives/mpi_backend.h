@@ -1,0 +1,48 @@
+// The two communicators of the mpi backend and what they share: messages between two ranks, and splitting.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "collectives/group_communicator.h"
+#include "collectives/mpi.h"
+#include "collectives/mpi_call.h"
+
+namespace takt {
+
+// What a communicator and all that is split from it have in common.
+struct MpiSetting {
+  MpiGroups* groups = nullptr;
+  MpiOptions options;
+};
+
+class MpiCommunicator : public GroupCommunicator {
+ public:
+  MpiCommunicator(MpiGroup& group, const MpiSetting& setting, GroupMember member);
+
+ protected:
+  MPI_Comm comm() const { return group_.comm.get(); }
+
+  void run_send(const void* buffer, const Signature& call) final;
+  void run_receive(void* buffer, const Signature& call) final;
+  std::unique_ptr<Communicator> run_split(int color, std::string_view name, const Signature& call) final;
+
+ private:
+  MpiGroup& group_;
+  MpiSetting setting_;
+};
+
+// Which of the two fits the group: shared memory if all its ranks are on one host. Every rank of the group
+// calls it.
+std::unique_ptr<Communicator> make_mpi_group(const MpiSetting& setting, MpiComm comm, std::string_view name,
+                                             int run_rank, CallLog& log);
+
+// Every rank of the group calls these.
+std::unique_ptr<Communicator> make_mpi_shared_memory(MpiGroup& group, const MpiSetting& setting,
+                                                     GroupMember member);
+std::unique_ptr<Communicator> make_mpi_messages(MpiGroup& group, const MpiSetting& setting,
+                                                GroupMember member);
+
+}  // namespace takt

@@ -1,0 +1,27 @@
+// One line a backend, in alphabetical order. What is compiled in is known here and nowhere else.
+#include "collectives/registry.h"
+
+#include <array>
+
+namespace takt {
+namespace {
+
+#ifdef TAKT_HAVE_NCCL
+constexpr bool kHaveNccl = true;
+#else
+constexpr bool kHaveNccl = false;
+#endif
+
+constexpr std::array kBackends = {
+    CollectiveBackend{"local", true, "ranks are threads of one process"},
+    CollectiveBackend{"mpi", true, "ranks are processes on CPUs: shared memory in a host, MPI between hosts"},
+    CollectiveBackend{"nccl", kHaveNccl, "ranks are GPUs"},
+};
+
+}  // namespace
+
+std::span<const CollectiveBackend> collective_backends() {
+  return kBackends;
+}
+
+}  // namespace takt

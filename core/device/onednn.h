@@ -1,0 +1,55 @@
+// The contact with oneDNN. Differences between its 2.x and 3.x interfaces stay behind this header.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/base/tensor.h"
+
+namespace takt {
+
+// C[m, n] = A[m, k] B[k, n] (+ bias[n]), row-major, `batch` times over contiguous stacks.
+struct MatmulShape {
+  std::int64_t batch = 1;
+  std::int64_t m = 0;
+  std::int64_t n = 0;
+  std::int64_t k = 0;
+  bool transpose_a = false;  // A is stored as [k, m]
+  bool transpose_b = false;  // B is stored as [n, k]
+  bool has_bias = false;
+  bool accumulates = false;  // C += instead of C =
+  DType dtype = DType::kF32;
+};
+
+// One oneDNN matmul primitive, created once and run every step on the creating thread's OpenMP team.
+class OnednnMatmul {
+ public:
+  // Throws kBug with oneDNN's status if the library has no implementation.
+  explicit OnednnMatmul(const MatmulShape& shape);
+  OnednnMatmul(OnednnMatmul&&) noexcept;
+  OnednnMatmul& operator=(OnednnMatmul&&) noexcept;
+  ~OnednnMatmul();
+
+  // Done on return. `bias` is ignored unless the shape has one.
+  void run(const void* a, const void* b, const void* bias, void* c) const;
+  // Which kernel oneDNN chose, e.g. "gemm:jit".
+  std::string implementation() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// C = A B + beta C for small row-major f32 blocks inside a kernel; leading dimensions in elements.
+// `transpose_a`: A is stored as [k, m]. Runs on the calling thread when that is inside a parallel loop.
+void onednn_sgemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha,
+                  const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c,
+                  std::int64_t ldc);
+
+std::string onednn_version();  // "2.6.3"
+std::string onednn_isa();      // "avx2", "avx512_bf16", …
+// Threads of the calling thread's OpenMP team: call before creating and before running primitives.
+void set_cpu_threads(int num_threads);
+
+}  // namespace takt

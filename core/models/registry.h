@@ -1,0 +1,23 @@
+// All models, in alphabetical order.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "core/graph/graph.h"
+#include "core/models/model.h"
+
+namespace takt {
+
+struct ModelDef {
+  std::string name;                                                        // model.kind in the job file
+  ModelConfig (*complete)(ModelConfig config);                             // fills in and checks; kConfig
+  ValueId (*build)(Graph& graph, const ModelConfig& config, ValueId tokens);  // tokens [batch, seq] -> logits
+  std::string (*hugging_face_config)(const ModelConfig& config, int end_of_text);
+};
+
+std::span<const ModelDef> model_registry();
+// Throws kConfig with the known names.
+const ModelDef& find_model(const std::string& kind);
+
+}  // namespace takt

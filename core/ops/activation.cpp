@@ -1,0 +1,174 @@
+// activation: y = act(x), elementwise
+//
+//   silu(x) = x / (1 + exp(-x))                                              Elfwing et al. 2017, arXiv:1702.03118
+//   gelu(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))                  Hendrycks and Gimpel 2016, arXiv:1606.08415
+//
+// Gradient  dx = act'(x) dy, as a node of its own (activation_grad), linear in dy.
+// Cost      about 10 FLOPs an element. Memory bound.
+#include "core/ops/activation.h"
+
+#include <cmath>
+
+#include "core/ops/op.h"
+#include "core/ops/vector_math.h"
+
+namespace takt {
+namespace {
+
+constexpr double kGeluScale = 0.79788456080286536;  // sqrt(2 / pi)
+constexpr double kGeluCubic = 0.044715;
+
+struct Silu {
+  static float value(float x) { return x * sigmoid_cephes(x); }
+  static float slope(float x) {
+    const float s = sigmoid_cephes(x);
+    return s * (1.0f + x * (1.0f - s));
+  }
+};
+
+struct Gelu {
+  static constexpr float kScale = static_cast<float>(kGeluScale), kCubic = static_cast<float>(kGeluCubic);
+  static float value(float x) { return 0.5f * x * (1.0f + tanh_cephes(kScale * (x + kCubic * x * x * x))); }
+  static float slope(float x) {
+    const float t = tanh_cephes(kScale * (x + kCubic * x * x * x));
+    return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * kScale * (1.0f + 3.0f * kCubic * x * x);
+  }
+};
+
+template <class Act>
+void run_value(const float* x, float* y, std::int64_t num_elements, int num_threads) {
+  parallel_blocks(num_threads, num_elements, [=](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) y[i] = Act::value(x[i]);
+  });
+}
+
+template <class Act>
+void run_slope(const float* x, const float* dy, float* dx, std::int64_t num_elements, int num_threads) {
+  parallel_blocks(num_threads, num_elements, [=](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) dx[i] = Act::slope(x[i]) * dy[i];
+  });
+}
+
+void require_kind(const OpArgs& args) {
+  const std::string& kind = args.attrs.text("kind");
+  TAKT_REQUIRE(kind == "silu" || kind == "gelu", "activation '", args.name, "': kind is '", kind, "'; silu and gelu are known");
+}
+
+std::vector<TensorDesc> infer(const OpArgs& args) {
+  require_kind(args);
+  TAKT_REQUIRE(is_floating(args.input(0).dtype), "activation '", args.name, "': x must be floating, got ", args.input(0));
+  return {args.input(0)};
+}
+
+std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
+  return {activation_grad(args.graph, args.node.inputs[0], args.output_grads[0].value(), args.node.attrs.text("kind"), "d." + args.node.name)};
+}
+
+Cost cost(const OpArgs& args) {
+  const auto bytes = static_cast<double>(args.input(0).num_bytes());
+  return {10.0 * static_cast<double>(args.input(0).num_elements()), bytes * static_cast<double>(args.inputs.size()), bytes};
+}
+
+std::vector<Signature> placements(const OpArgs& args) { return batch_rules(args, {}); }
+
+void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
+  for (std::size_t i = 0; i < outputs[0].data.size(); ++i)
+    outputs[0].data[i] = activation_reference(args.attrs.text("kind"), inputs[0]->data[i]);
+}
+
+CpuKernel cpu(const CpuNode& node) {
+  return [kind = node.attrs.text("kind"), n = node.input(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
+    activate(kind, k.input<float>(0), k.output<float>(0), n, t);
+  };
+}
+
+std::vector<TensorDesc> infer_grad(const OpArgs& args) {
+  require_kind(args);
+  TAKT_REQUIRE(args.input(0) == args.input(1), "activation_grad '", args.name, "': x is ", args.input(0), ", dy is ", args.input(1));
+  return {args.input(0)};
+}
+
+std::vector<Signature> placements_grad(const OpArgs& args) {
+  std::vector<Signature> signatures = batch_rules(args, {});
+  signatures.push_back(linear_rule(args, {1}));
+  return signatures;
+}
+
+void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
+  for (std::size_t i = 0; i < outputs[0].data.size(); ++i)
+    outputs[0].data[i] = activation_slope_reference(args.attrs.text("kind"), inputs[0]->data[i]) * inputs[1]->data[i];
+}
+
+CpuKernel cpu_grad(const CpuNode& node) {
+  const bool silu = node.attrs.text("kind") == "silu";
+  return [silu, n = node.input(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
+    (silu ? run_slope<Silu> : run_slope<Gelu>)(k.input<float>(0), k.input<float>(1), k.output<float>(0), n, t);
+  };
+}
+
+std::vector<Sample> samples(bool with_grad) {
+  std::vector<Sample> samples;
+  for (const std::string kind : {"silu", "gelu"})
+    samples.push_back({.name = kind, .build = [kind, with_grad](Graph& g) {
+                         const TensorDesc desc{{{"batch", 4}, {"mlp", 12}}, DType::kF32};
+                         const ValueId x = g.input("x", desc);
+                         if (with_grad) activation_grad(g, x, g.input("dy", desc), kind, "dx");
+                         else activation(g, x, kind, "y");
+                       }});
+  return samples;
+}
+
+}  // namespace
+
+double activation_reference(const std::string& kind, double x) {
+  if (kind == "silu") return x / (1.0 + std::exp(-x));
+  return 0.5 * x * (1.0 + std::tanh(kGeluScale * (x + kGeluCubic * x * x * x)));
+}
+
+double activation_slope_reference(const std::string& kind, double x) {
+  if (kind == "silu") {
+    const double s = 1.0 / (1.0 + std::exp(-x));
+    return s * (1.0 + x * (1.0 - s));
+  }
+  const double t = std::tanh(kGeluScale * (x + kGeluCubic * x * x * x));
+  return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * kGeluScale * (1.0 + 3.0 * kGeluCubic * x * x);
+}
+
+void activate(const std::string& kind, const float* x, float* y, std::int64_t num_elements, int num_threads) {
+  (kind == "silu" ? run_value<Silu> : run_value<Gelu>)(x, y, num_elements, num_threads);
+}
+
+const OpDef& activation_op() {
+  static const OpDef op = {.name = "activation",
+                           .infer = infer,
+                           .grad = grad,
+                           .cost = cost,
+                           .placements = placements,
+                           .reference = reference,
+                           .cpu = cpu,
+                           .may_overwrite_input = true,
+                           .samples = samples(false)};
+  return op;
+}
+
+const OpDef& activation_grad_op() {
+  static const OpDef op = {.name = "activation_grad",
+                           .infer = infer_grad,
+                           .cost = cost,
+                           .placements = placements_grad,
+                           .reference = reference_grad,
+                           .cpu = cpu_grad,
+                           .may_overwrite_input = true,
+                           .samples = samples(true)};
+  return op;
+}
+
+ValueId activation(Graph& graph, ValueId x, const std::string& kind, const std::string& name) {
+  return graph.append_one(activation_op(), {x}, {{"kind", kind}}, name);
+}
+
+ValueId activation_grad(Graph& graph, ValueId x, ValueId dy, const std::string& kind, const std::string& name) {
+  return graph.append_one(activation_grad_op(), {x, dy}, {{"kind", kind}}, name);
+}
+
+}  // namespace takt

@@ -1,0 +1,45 @@
+// fill: y = value, everywhere
+//
+// Gradient  none: there is no input.    Placement anything.    Cost one write an element.
+#include "core/ops/fill.h"
+
+#include <algorithm>
+
+#include "core/ops/op.h"
+
+namespace takt {
+namespace {
+
+std::vector<TensorDesc> infer(const OpArgs& args) { return {{args.attrs.dims("dims"), DType::kF32}}; }
+Cost cost(const OpArgs& args) { return {0, 0, static_cast<double>(args.output(0).num_bytes())}; }
+std::vector<Signature> placements(const OpArgs& args) { return batch_rules(args, {}); }
+
+void reference(const OpArgs& args, std::span<const Array* const>, std::span<Array> outputs) {
+  std::fill(outputs[0].data.begin(), outputs[0].data.end(), args.attrs.number("value"));
+}
+
+CpuKernel cpu(const CpuNode& node) {
+  return [value = static_cast<float>(node.attrs.number("value")), n = node.output(0).num_elements()](const KernelArgs& k) {
+    std::fill_n(k.output<float>(0), n, value);
+  };
+}
+
+}  // namespace
+
+const OpDef& fill_op() {
+  static const OpDef op = {.name = "fill",
+                           .infer = infer,
+                           .cost = cost,
+                           .placements = placements,
+                           .reference = reference,
+                           .cpu = cpu,
+                           .samples = {{.name = "2.5", .build = [](Graph& g) { fill(g, {{{"batch", 4}, {"embed", 8}}, DType::kF32}, 2.5, "y"); }}}};
+  return op;
+}
+
+ValueId fill(Graph& graph, const TensorDesc& desc, double value, const std::string& name) {
+  TAKT_ASSERT(desc.dtype == DType::kF32, "fill '", name, "': only f32, got ", desc);
+  return graph.append_one(fill_op(), {}, {{"dims", desc.dims}, {"value", value}}, name);
+}
+
+}  // namespace takt

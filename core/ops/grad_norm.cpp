@@ -1,0 +1,107 @@
+// sum_squares: y = sum_i x[i]^2.    clip_factor: norm = sqrt(y), factor = min(1, max_norm / norm).
+//
+// Placement a sharded x gives a partial sum: adding the squares of all gradients and then reducing one number makes
+//           the norm that of the whole model on any mesh. clip_factor is not linear and needs the whole sum.
+// Cost      2 FLOPs an element. Memory bound.
+// Source    Pascanu et al. 2013, arXiv:1211.5063 (clipping by the global norm).
+#include "core/ops/grad_norm.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/ops/op.h"
+
+namespace takt {
+namespace {
+
+std::vector<TensorDesc> infer_squares(const OpArgs& args) {
+  TAKT_REQUIRE(is_floating(args.input(0).dtype), "sum_squares '", args.name, "': x must be floating, got ", args.input(0));
+  return {{{}, args.input(0).dtype}};
+}
+
+Cost cost(const OpArgs& args) {
+  return {2.0 * static_cast<double>(args.input(0).num_elements()), static_cast<double>(args.input(0).num_bytes()), 4.0};
+}
+
+std::vector<Signature> placements_squares(const OpArgs& args) {
+  std::vector<Signature> signatures = {replicated_rule(args)};
+  for (const Dim& dim : args.input(0).dims) signatures.push_back(split_rule(args, dim.axis));
+  return signatures;
+}
+
+void reference_squares(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
+  for (const double x : inputs[0]->data) outputs[0].data[0] += x * x;
+}
+
+CpuKernel cpu_squares(const CpuNode& node) {
+  return [n = node.input(0).num_elements()](const KernelArgs& k) {
+    const float* x = k.input<float>(0);
+    double sums[8] = {};
+    for (std::int64_t i = 0; i < n; ++i) sums[i % 8] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    k.output<float>(0)[0] = static_cast<float>(total);
+  };
+}
+
+std::vector<TensorDesc> infer_clip(const OpArgs& args) {
+  TAKT_REQUIRE(args.input(0).dims.empty(), "clip_factor '", args.name, "': wants a scalar, got ", args.input(0));
+  return {args.input(0), args.input(0)};
+}
+
+std::vector<Signature> placements_clip(const OpArgs& args) { return {replicated_rule(args)}; }
+
+double factor_of(double norm, double max_norm) { return max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0; }
+
+void reference_clip(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
+  outputs[0].data[0] = std::sqrt(inputs[0]->data[0]);
+  outputs[1].data[0] = factor_of(outputs[0].data[0], args.attrs.number("max_norm"));
+}
+
+CpuKernel cpu_clip(const CpuNode& node) {
+  return [max_norm = node.attrs.number("max_norm")](const KernelArgs& k) {
+    const double norm = std::sqrt(static_cast<double>(k.input<float>(0)[0]));
+    k.output<float>(0)[0] = static_cast<float>(norm);
+    k.output<float>(1)[0] = static_cast<float>(factor_of(norm, max_norm));
+  };
+}
+
+void build_clip(Graph& g) {
+  const ValueId x = g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32});
+  clip_factor(g, sum_squares(g, x, "square"), 1.5, "clip");
+}
+
+}  // namespace
+
+const OpDef& sum_squares_op() {
+  static const OpDef op = {.name = "sum_squares",
+                           .infer = infer_squares,
+                           .cost = cost,
+                           .placements = placements_squares,
+                           .reference = reference_squares,
+                           .cpu = cpu_squares,
+                           .samples = {{.name = "4 x 8", .build = [](Graph& g) {
+                                          sum_squares(g, g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32}), "y");
+                                        }}}};
+  return op;
+}
+
+const OpDef& clip_factor_op() {
+  static const OpDef op = {.name = "clip_factor",
+                           .infer = infer_clip,
+                           .cost = cost,
+                           .placements = placements_clip,
+                           .reference = reference_clip,
+                           .cpu = cpu_clip,
+                           .samples = {{.name = "clipped", .build = build_clip}}};
+  return op;
+}
+
+ValueId sum_squares(Graph& graph, ValueId x, const std::string& name) { return graph.append_one(sum_squares_op(), {x}, {}, name); }
+
+ClipFactor clip_factor(Graph& graph, ValueId square, double max_norm, const std::string& name) {
+  const auto outputs = graph.append(clip_factor_op(), {square}, {{"max_norm", max_norm}}, name);
+  return {outputs[0], outputs[1]};
+}
+
+}  // namespace takt

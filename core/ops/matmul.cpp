@@ -1,0 +1,263 @@
+// matmul: y[out] = act( sum_k a[..] b[..] + bias ),  an einsum over named axes
+//
+// Axes      in a, b and out: stacked (must lead everywhere); in a and out: rows; in b and out: columns;
+//           in a and b only: contracted. Each group keeps its order and stays together in every tensor, so that the
+//           whole is one (stacked) matrix product. Transposed storage of any operand is fine.
+// Bias      its axes are the column axes, and out ends with them.
+// Activation "gelu" or "silu": then output 1 is the value before it, which the gradient needs.
+// Gradient  da = dy b, db = a dy, dbias = sum of dy; with d(pre) = act'(pre) dy first.
+// Placement stacked, row and column axes stay sharded; a sharded contraction gives a partial sum, in which the bias
+//           must be partial too (kept on one rank); linear in a and in b, so partial sums pass through.
+// Cost      2 m n k FLOPs a stack.
+#include "core/ops/matmul.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "core/device/onednn.h"
+#include "core/ops/activation.h"
+#include "core/ops/op.h"
+#include "core/ops/reduce.h"
+
+namespace takt {
+namespace {
+
+struct Grouping {
+  AxisNames stacked, rows, columns, contracted;
+};
+
+bool contains(const AxisNames& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+Grouping group_axes(const OpArgs& args) {
+  const AxisNames& out = args.attrs.axes("out");
+  const TensorDesc &a = args.input(0), &b = args.input(1);
+  Grouping g;
+  for (const Dim& dim : a.dims) {
+    const bool in_b = b.has(dim.axis), in_out = contains(out, dim.axis);
+    TAKT_REQUIRE(in_b || in_out, "matmul '", args.name, "': axis '", dim.axis, "' of a ", a, " is neither in b ", b,
+                 " nor in the result; sum over it first");
+    if (in_b)
+      TAKT_REQUIRE(b.extent(dim.axis) == dim.extent, "matmul '", args.name, "': axis '", dim.axis, "' differs, a is ", a,
+                   ", b is ", b);
+    (in_b && in_out ? g.stacked : in_out ? g.rows : g.contracted).push_back(dim.axis);
+  }
+  for (const Dim& dim : b.dims)
+    if (!a.has(dim.axis)) {
+      TAKT_REQUIRE(contains(out, dim.axis), "matmul '", args.name, "': axis '", dim.axis, "' of b ", b, " is neither in a ", a,
+                   " nor in the result; sum over it first");
+      g.columns.push_back(dim.axis);
+    }
+  return g;
+}
+
+AxisNames names_of(const Dims& dims) {
+  AxisNames names;
+  for (const Dim& dim : dims) names.push_back(dim.axis);
+  return names;
+}
+
+AxisNames joined(const AxisNames& a, const AxisNames& b, const AxisNames& c) {
+  AxisNames names = a;
+  names.insert(names.end(), b.begin(), b.end());
+  names.insert(names.end(), c.begin(), c.end());
+  return names;
+}
+
+// Is `axes` stacked+second+first (true) or stacked+first+second (false)? Anything else cannot be one product.
+bool is_swapped(const OpArgs& args, const char* which, const AxisNames& axes, const AxisNames& stacked, const AxisNames& first,
+                const AxisNames& second) {
+  if (axes == joined(stacked, first, second)) return false;
+  if (axes == joined(stacked, second, first)) return true;
+  fail(Fault::kConfig, "matmul '", args.name, "': ", which, " mixes its axes, a is ", args.input(0), ", b is ", args.input(1),
+       "\n  stacked axes must lead, and row, column and contracted axes must each stay together in one order");
+}
+
+// The product as oneDNN sees it. `swapped_out`: the result is stored [columns, rows], so b^T a^T is computed instead.
+struct Lowered {
+  MatmulShape shape;
+  bool swapped_out = false;
+};
+
+Lowered lower(const OpArgs& args) {
+  const Grouping g = group_axes(args);
+  const auto extent = [&](const AxisNames& names, std::size_t input) {
+    std::int64_t product = 1;
+    for (const std::string& name : names) product *= args.input(input).extent(name);
+    return product;
+  };
+  Lowered lowered;
+  MatmulShape& s = lowered.shape;
+  s.batch = extent(g.stacked, 0);
+  s.m = extent(g.rows, 0);
+  s.n = extent(g.columns, 1);
+  s.k = extent(g.contracted, 0);
+  s.transpose_a = is_swapped(args, "a", names_of(args.input(0).dims), g.stacked, g.rows, g.contracted);
+  s.transpose_b = is_swapped(args, "b", names_of(args.input(1).dims), g.stacked, g.contracted, g.columns);
+  lowered.swapped_out = is_swapped(args, "the result", args.attrs.axes("out"), g.stacked, g.rows, g.columns);
+  if (lowered.swapped_out) {
+    std::swap(s.m, s.n);
+    const bool transpose_b = s.transpose_b;
+    s.transpose_b = !s.transpose_a;
+    s.transpose_a = !transpose_b;
+  }
+  s.has_bias = args.inputs.size() == 3;
+  s.dtype = args.input(0).dtype;
+  return lowered;
+}
+
+std::vector<TensorDesc> infer(const OpArgs& args) {
+  const TensorDesc &a = args.input(0), &b = args.input(1);
+  TAKT_REQUIRE(is_floating(a.dtype) && a.dtype == b.dtype, "matmul '", args.name, "': a is ", a, ", b is ", b,
+               "; both must have the same floating type");
+  TensorDesc y{.dims = {}, .dtype = a.dtype};
+  for (const std::string& axis : args.attrs.axes("out")) {
+    TAKT_REQUIRE(a.has(axis) || b.has(axis), "matmul '", args.name, "': the result's axis '", axis, "' is neither in a ", a,
+                 " nor in b ", b);
+    y.dims.push_back({axis, a.has(axis) ? a.extent(axis) : b.extent(axis)});
+  }
+  const Lowered lowered = lower(args);
+  if (args.inputs.size() == 3) {
+    const TensorDesc& bias = args.input(2);
+    TAKT_REQUIRE(!lowered.swapped_out && names_of(bias.dims) == group_axes(args).columns, "matmul '", args.name, "': bias ", bias,
+                 " must have the column axes of b ", b, ", and the result must end with them");
+  }
+  if (args.attrs.text("activation").empty()) return {y};
+  return {y, y};
+}
+
+std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
+  const Node& node = args.node;
+  Graph& graph = args.graph;
+  ValueId dy = args.output_grads[0].value();
+  const std::string& activation = node.attrs.text("activation");
+  if (!activation.empty()) dy = activation_grad(graph, node.outputs[1], dy, activation, "d." + node.name + ".pre");
+  const ValueId a = node.inputs[0], b = node.inputs[1];
+  std::vector<std::optional<ValueId>> grads = {
+      matmul(graph, dy, b, names_of(graph.value(a).desc.dims), "d." + node.name + ".a"),
+      matmul(graph, a, dy, names_of(graph.value(b).desc.dims), "d." + node.name + ".b")};
+  if (node.inputs.size() == 3) {
+    AxisNames summed;
+    for (const Dim& dim : graph.value(dy).desc.dims)
+      if (!graph.value(node.inputs[2]).desc.has(dim.axis)) summed.push_back(dim.axis);
+    grads.push_back(reduce(graph, dy, summed, ReduceOp::kSum, "d." + node.name + ".bias"));
+  }
+  return grads;
+}
+
+Cost cost(const OpArgs& args) {
+  const MatmulShape s = lower(args).shape;
+  Cost cost{.flops = 2.0 * static_cast<double>(s.batch * s.m * s.n) * static_cast<double>(s.k)};
+  for (const TensorDesc& input : args.inputs) cost.bytes_read += static_cast<double>(input.num_bytes());
+  for (const TensorDesc& output : args.outputs) cost.bytes_written += static_cast<double>(output.num_bytes());
+  return cost;
+}
+
+std::vector<Signature> placements(const OpArgs& args) {
+  const Grouping g = group_axes(args);
+  const bool has_bias = args.inputs.size() == 3;
+  std::vector<Signature> signatures = {replicated_rule(args)};
+  for (const std::string& axis : joined(g.stacked, g.rows, g.columns)) signatures.push_back(split_rule(args, axis));
+  if (!args.attrs.text("activation").empty()) return signatures;  // what follows passes partial sums on
+  for (const std::string& axis : g.contracted) {
+    signatures.push_back(split_rule(args, axis));
+    if (has_bias) signatures.back().inputs[2] = AxisPlacement::partial();
+  }
+  signatures.push_back(has_bias ? linear_rule(args, {0, 2}) : linear_rule(args, {0}));
+  signatures.push_back(has_bias ? linear_rule(args, {1, 2}) : linear_rule(args, {1}));
+  return signatures;
+}
+
+void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
+  // One odometer over all axes: out axes first, then the contracted ones.
+  Dims loop = outputs[0].dims;
+  for (const std::string& axis : group_axes(args).contracted) loop.push_back({axis, args.input(0).extent(axis)});
+  const auto offset = [&](const Dims& dims, const std::vector<std::int64_t>& at) {
+    std::int64_t offset_elements = 0;
+    for (const Dim& dim : dims)
+      offset_elements = offset_elements * dim.extent + at[static_cast<std::size_t>(find_axis(loop, dim.axis))];
+    return static_cast<std::size_t>(offset_elements);
+  };
+  std::vector<std::int64_t> at(loop.size(), 0);
+  for (std::int64_t i = 0; i < num_elements(loop); ++i) {
+    std::int64_t rest = i;
+    for (std::size_t d = loop.size(); d-- > 0; rest /= loop[d].extent) at[d] = rest % loop[d].extent;
+    outputs[0].data[offset(outputs[0].dims, at)] +=
+        inputs[0]->data[offset(inputs[0]->dims, at)] * inputs[1]->data[offset(inputs[1]->dims, at)];
+  }
+  if (inputs.size() == 3)
+    for (std::size_t i = 0; i < outputs[0].data.size(); ++i) outputs[0].data[i] += inputs[2]->data[i % inputs[2]->data.size()];
+  const std::string& activation = args.attrs.text("activation");
+  if (activation.empty()) return;
+  outputs[1].data = outputs[0].data;
+  for (double& y : outputs[0].data) y = activation_reference(activation, y);
+}
+
+CpuKernel cpu(const CpuNode& node) {
+  const Lowered lowered = lower(node);
+  const auto product = std::make_shared<const OnednnMatmul>(lowered.shape);
+  const bool swapped = lowered.swapped_out, has_bias = lowered.shape.has_bias;
+  const std::string activation = node.attrs.text("activation");
+  const std::int64_t num_outputs = node.output(0).num_elements();
+  const int num_threads = node.num_threads;
+  return [=](const KernelArgs& k) {
+    void* result = activation.empty() ? k.outputs[0] : k.outputs[1];
+    product->run(k.inputs[swapped ? 1 : 0], k.inputs[swapped ? 0 : 1], has_bias ? k.inputs[2] : nullptr, result);
+    if (!activation.empty())
+      activate(activation, static_cast<const float*>(result), k.output<float>(0), num_outputs, num_threads);
+  };
+}
+
+TensorDesc f32(Dims dims) { return {std::move(dims), DType::kF32}; }
+
+std::vector<Sample> samples() {
+  const auto plain = [](Graph& g) {
+    const ValueId x = g.input("x", f32({{"batch", 4}, {"seq", 3}, {"embed", 8}}));
+    const ValueId w = g.input("w", f32({{"heads", 4}, {"head_dim", 2}, {"embed", 8}}));
+    matmul(g, x, w, {"batch", "seq", "heads", "head_dim"}, "y");
+  };
+  const auto contracted_bias = [](Graph& g) {
+    const ValueId x = g.input("x", f32({{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}}));
+    const ValueId w = g.input("w", f32({{"heads", 4}, {"head_dim", 2}, {"embed", 8}}));
+    const ValueId bias = g.input("bias", f32({{"embed", 8}}));
+    matmul(g, x, w, {"batch", "seq", "embed"}, "y", {.bias = bias, .activation = {}});
+  };
+  const auto activated = [](Graph& g) {
+    const ValueId x = g.input("x", f32({{"batch", 4}, {"embed", 8}}));
+    const ValueId w = g.input("w", f32({{"embed", 8}, {"mlp", 12}}));
+    const ValueId bias = g.input("bias", f32({{"mlp", 12}}));
+    matmul(g, x, w, {"batch", "mlp"}, "y", {.bias = bias, .activation = "gelu"});
+  };
+  const auto stacked = [](Graph& g) {
+    const ValueId x = g.input("x", f32({{"batch", 4}, {"seq", 3}, {"embed", 8}}));
+    const ValueId w = g.input("w", f32({{"batch", 4}, {"mlp", 4}, {"embed", 8}}));
+    matmul(g, x, w, {"batch", "mlp", "seq"}, "y");
+  };
+  return {{.name = "projection", .build = plain},
+          {.name = "contraction of two axes with bias", .build = contracted_bias},
+          {.name = "bias and gelu", .build = activated},
+          {.name = "stacked, result transposed", .build = stacked}};
+}
+
+}  // namespace
+
+const OpDef& matmul_op() {
+  static const OpDef op = {.name = "matmul",
+                           .infer = infer,
+                           .grad = grad,
+                           .cost = cost,
+                           .placements = placements,
+                           .reference = reference,
+                           .cpu = cpu,
+                           .samples = samples()};
+  return op;
+}
+
+ValueId matmul(Graph& graph, ValueId a, ValueId b, const AxisNames& out, const std::string& name, const MatmulOptions& options) {
+  std::vector<ValueId> inputs = {a, b};
+  if (options.bias) inputs.push_back(*options.bias);
+  return graph.append(matmul_op(), inputs, {{"out", out}, {"activation", options.activation}}, name).front();
+}
+
+}  // namespace takt

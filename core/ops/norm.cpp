@@ -1,0 +1,242 @@
+// norm: n = (x - mu) r,  y = n weight (+ bias),  r = 1 / sqrt(mean((x - mu)^2) + eps), over the last axis
+//
+// With two inputs (x, weight) mu is 0: RMS norm. With a bias as third input mu is the mean: layer norm.
+// Outputs   y, mu, r; the last two, one number a row, are kept for the gradient.
+// Gradient  g = dy weight;  dx = r (g - mean(g) - n mean(g n)), without mean(g) in RMS norm;
+//           dweight = sum over rows of dy n;  dbias = sum over rows of dy (norm_grad). Linear in dy.
+// Placement rows stay sharded; the normalised axis must be whole.
+// Cost      about 8 FLOPs an element. Memory bound.
+#include "core/ops/norm.h"
+
+#include <cmath>
+
+#include "core/ops/op.h"
+
+namespace takt {
+namespace {
+
+struct Rows {
+  std::int64_t count = 0, width = 0;
+};
+Rows rows_of(const TensorDesc& x) {
+  const std::int64_t width = x.dims.back().extent;
+  return {x.num_elements() / width, width};
+}
+
+TensorDesc without_last(const TensorDesc& x) { return {{x.dims.begin(), x.dims.end() - 1}, x.dtype}; }
+
+std::vector<TensorDesc> infer(const OpArgs& args) {
+  const TensorDesc& x = args.input(0);
+  TAKT_REQUIRE(!x.dims.empty() && is_floating(x.dtype), "norm '", args.name, "': x must be floating with at least one axis, got ", x);
+  for (std::size_t i = 1; i < args.inputs.size(); ++i)
+    TAKT_REQUIRE(args.input(i).dims == Dims{x.dims.back()}, "norm '", args.name, "': weight and bias must be ", to_string(Dims{x.dims.back()}),
+                 ", got ", args.input(i));
+  return {x, without_last(x), without_last(x)};
+}
+
+std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
+  const Node& node = args.node;
+  const bool centered = node.inputs.size() == 3;
+  const auto grads = args.graph.append(norm_grad_op(), {args.output_grads[0].value(), node.inputs[0], node.inputs[1], node.outputs[1], node.outputs[2]},
+                                       {{"centered", centered}}, "d." + node.name);
+  return {grads.begin(), grads.end()};
+}
+
+Cost cost(const OpArgs& args) {
+  Cost cost{.flops = 8.0 * static_cast<double>(args.input(0).num_elements())};
+  for (const TensorDesc& input : args.inputs) cost.bytes_read += static_cast<double>(input.num_bytes());
+  for (const TensorDesc& output : args.outputs) cost.bytes_written += static_cast<double>(output.num_bytes());
+  return cost;
+}
+
+std::vector<Signature> placements(const OpArgs& args) { return batch_rules(args, {args.input(0).dims.back().axis}); }
+
+void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
+  const Rows rows = rows_of(args.input(0));
+  const bool centered = inputs.size() == 3;
+  for (std::int64_t r = 0; r < rows.count; ++r) {
+    const double* x = &inputs[0]->data[static_cast<std::size_t>(r * rows.width)];
+    double mean = 0, square = 0;
+    for (std::int64_t c = 0; centered && c < rows.width; ++c) mean += x[c] / static_cast<double>(rows.width);
+    for (std::int64_t c = 0; c < rows.width; ++c) square += (x[c] - mean) * (x[c] - mean) / static_cast<double>(rows.width);
+    const double rstd = 1.0 / std::sqrt(square + args.attrs.number("eps"));
+    for (std::int64_t c = 0; c < rows.width; ++c) {
+      const auto column = static_cast<std::size_t>(c);
+      const double bias = centered ? inputs[2]->data[column] : 0.0;
+      outputs[0].data[static_cast<std::size_t>(r * rows.width + c)] = (x[c] - mean) * rstd * inputs[1]->data[column] + bias;
+    }
+    outputs[1].data[static_cast<std::size_t>(r)] = mean;
+    outputs[2].data[static_cast<std::size_t>(r)] = rstd;
+  }
+}
+
+// Sum of f(c) over a row in eight interleaved chains, so that it vectorises in one fixed order.
+template <class F>
+float row_sum(std::int64_t width, const F& f) {
+  float sums[8] = {};
+  std::int64_t c = 0;
+  for (; c + 8 <= width; c += 8)
+    for (std::int64_t lane = 0; lane < 8; ++lane) sums[lane] += f(c + lane);
+  for (; c < width; ++c) sums[c % 8] += f(c);
+  return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+}
+
+CpuKernel cpu(const CpuNode& node) {
+  const Rows rows = rows_of(node.input(0));
+  const auto eps = static_cast<float>(node.attrs.number("eps"));
+  const bool centered = node.inputs.size() == 3;
+  return [=, threads = node.num_threads](const KernelArgs& k) {
+    parallel_for(threads, rows.count, [&](std::int64_t r) {
+      const float *x = k.input<float>(0) + r * rows.width, *weight = k.input<float>(1);
+      float* y = k.output<float>(0) + r * rows.width;
+      const auto width = static_cast<float>(rows.width);
+      const float mean = centered ? row_sum(rows.width, [&](std::int64_t c) { return x[c]; }) / width : 0.0f;
+      const float square = row_sum(rows.width, [&](std::int64_t c) { return (x[c] - mean) * (x[c] - mean); }) / width;
+      const float rstd = 1.0f / std::sqrt(square + eps);
+      k.output<float>(1)[r] = mean;
+      k.output<float>(2)[r] = rstd;
+      if (centered) {
+        const float* bias = k.input<float>(2);
+        for (std::int64_t c = 0; c < rows.width; ++c) y[c] = (x[c] - mean) * rstd * weight[c] + bias[c];
+      } else {
+        for (std::int64_t c = 0; c < rows.width; ++c) y[c] = x[c] * rstd * weight[c];
+      }
+    });
+  };
+}
+
+// Inputs dy, x, weight, mu, r; outputs dx, dweight and, centered, dbias.
+std::vector<TensorDesc> infer_grad(const OpArgs& args) {
+  std::vector<TensorDesc> outputs = {args.input(1), args.input(2)};
+  if (args.attrs.flag("centered")) outputs.push_back(args.input(2));
+  return outputs;
+}
+
+std::vector<Signature> placements_grad(const OpArgs& args) {
+  std::vector<Signature> signatures = batch_rules(args, {args.input(1).dims.back().axis});
+  signatures.push_back(linear_rule(args, {0}));
+  return signatures;
+}
+
+void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
+  const Rows rows = rows_of(args.input(1));
+  const bool centered = args.attrs.flag("centered");
+  const auto width = static_cast<double>(rows.width);
+  for (std::int64_t r = 0; r < rows.count; ++r) {
+    const double mean = inputs[3]->data[static_cast<std::size_t>(r)], rstd = inputs[4]->data[static_cast<std::size_t>(r)];
+    double mean_g = 0, mean_gn = 0;
+    const auto at = [&](std::int64_t c) { return static_cast<std::size_t>(r * rows.width + c); };
+    const auto g = [&](std::int64_t c) { return inputs[0]->data[at(c)] * inputs[2]->data[static_cast<std::size_t>(c)]; };
+    const auto n = [&](std::int64_t c) { return (inputs[1]->data[at(c)] - mean) * rstd; };
+    for (std::int64_t c = 0; c < rows.width; ++c) {
+      if (centered) mean_g += g(c) / width;
+      mean_gn += g(c) * n(c) / width;
+    }
+    for (std::int64_t c = 0; c < rows.width; ++c) {
+      outputs[0].data[at(c)] = rstd * (g(c) - mean_g - n(c) * mean_gn);
+      outputs[1].data[static_cast<std::size_t>(c)] += inputs[0]->data[at(c)] * n(c);
+      if (centered) outputs[2].data[static_cast<std::size_t>(c)] += inputs[0]->data[at(c)];
+    }
+  }
+}
+
+void grad_rows(const KernelArgs& k, Rows rows, bool centered, int num_threads) {
+  parallel_for(num_threads, rows.count, [&](std::int64_t r) {
+    const float *dy = k.input<float>(0) + r * rows.width, *x = k.input<float>(1) + r * rows.width, *weight = k.input<float>(2);
+    const float mean = k.input<float>(3)[r], rstd = k.input<float>(4)[r];
+    float* dx = k.output<float>(0) + r * rows.width;
+    const auto width = static_cast<float>(rows.width);
+    const float mean_g = centered ? row_sum(rows.width, [&](std::int64_t c) { return dy[c] * weight[c]; }) / width : 0.0f;
+    const float mean_gn = row_sum(rows.width, [&](std::int64_t c) { return dy[c] * weight[c] * (x[c] - mean); }) * rstd / width;
+    for (std::int64_t c = 0; c < rows.width; ++c)
+      dx[c] = rstd * (dy[c] * weight[c] - mean_g - (x[c] - mean) * rstd * mean_gn);
+  });
+}
+
+// Threads own blocks of columns, so that every sum is added up in row order.
+void grad_columns(const KernelArgs& k, Rows rows, bool centered, int num_threads) {
+  constexpr std::int64_t kColumns = 64;
+  parallel_for(num_threads, (rows.width + kColumns - 1) / kColumns, [&](std::int64_t block) {
+    const std::int64_t first = block * kColumns, columns = std::min(kColumns, rows.width - first);
+    float weight_sums[kColumns] = {}, bias_sums[kColumns] = {};
+    for (std::int64_t r = 0; r < rows.count; ++r) {
+      const float *dy = k.input<float>(0) + r * rows.width + first, *x = k.input<float>(1) + r * rows.width + first;
+      const float mean = k.input<float>(3)[r], rstd = k.input<float>(4)[r];
+      for (std::int64_t c = 0; c < columns; ++c) {
+        weight_sums[c] += dy[c] * (x[c] - mean) * rstd;
+        bias_sums[c] += dy[c];
+      }
+    }
+    std::copy_n(weight_sums, columns, k.output<float>(1) + first);
+    if (centered) std::copy_n(bias_sums, columns, k.output<float>(2) + first);
+  });
+}
+
+CpuKernel cpu_grad(const CpuNode& node) {
+  return [rows = rows_of(node.input(1)), centered = node.attrs.flag("centered"), threads = node.num_threads](const KernelArgs& k) {
+    grad_columns(k, rows, centered, threads);
+    grad_rows(k, rows, centered, threads);
+  };
+}
+
+const TensorDesc kX{{{"batch", 4}, {"seq", 4}, {"embed", 24}}, DType::kF32};
+const TensorDesc kRow{{{"embed", 24}}, DType::kF32};
+
+std::vector<Sample> samples() {
+  return {{.name = "rms", .build = [](Graph& g) {
+             const ValueId x = g.input("x", kX);
+             rms_norm(g, x, g.input("weight", kRow), 1e-5, "y");
+           }},
+          {.name = "layer", .build = [](Graph& g) {
+             const ValueId x = g.input("x", kX), weight = g.input("weight", kRow);
+             layer_norm(g, x, weight, g.input("bias", kRow), 1e-5, "y");
+           }}};
+}
+
+std::vector<Sample> grad_samples() {
+  std::vector<Sample> samples;
+  for (const bool centered : {false, true})
+    samples.push_back({.name = centered ? "layer" : "rms", .build = [centered](Graph& g) {
+                         const ValueId x = g.input("x", kX), weight = g.input("weight", kRow), dy = g.input("dy", kX);
+                         std::vector<ValueId> inputs = {x, weight};
+                         if (centered) inputs.push_back(g.input("bias", kRow));
+                         const auto y = g.append(norm_op(), inputs, {{"eps", 1e-5}}, "y");
+                         g.append(norm_grad_op(), {dy, x, weight, y[1], y[2]}, {{"centered", centered}}, "d");
+                       }});
+  return samples;
+}
+
+}  // namespace
+
+const OpDef& norm_op() {
+  static const OpDef op = {.name = "norm",
+                           .infer = infer,
+                           .grad = grad,
+                           .cost = cost,
+                           .placements = placements,
+                           .reference = reference,
+                           .cpu = cpu,
+                           .samples = samples()};
+  return op;
+}
+
+const OpDef& norm_grad_op() {
+  static const OpDef op = {.name = "norm_grad",
+                           .infer = infer_grad,
+                           .cost = cost,
+                           .placements = placements_grad,
+                           .reference = reference_grad,
+                           .cpu = cpu_grad,
+                           .samples = grad_samples()};
+  return op;
+}
+
+ValueId rms_norm(Graph& graph, ValueId x, ValueId weight, double eps, const std::string& name) {
+  return graph.append(norm_op(), {x, weight}, {{"eps", eps}}, name).front();
+}
+
+ValueId layer_norm(Graph& graph, ValueId x, ValueId weight, ValueId bias, double eps, const std::string& name) {
+  return graph.append(norm_op(), {x, weight, bias}, {{"eps", eps}}, name).front();
+}
+
+}  // namespace takt

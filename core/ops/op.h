@@ -1,0 +1,14 @@
+// What every op's room includes: the record it fills in, the graph its gradient appends to, and shared rules.
+#pragma once
+
+#include "core/graph/graph.h"
+#include "core/graph/op.h"
+#include "core/ops/parallel_for.h"
+#include "core/ops/placement_rules.h"
+
+// A CUDA kernel where the build has CUDA, else nullptr, which the CUDA executor reports as "not compiled in".
+#ifdef TAKT_HAVE_CUDA
+#define TAKT_CUDA_KERNEL(kernel) reinterpret_cast<const void*>(&(kernel))
+#else
+#define TAKT_CUDA_KERNEL(kernel) nullptr
+#endif

@@ -1,0 +1,31 @@
+// Loops over independent rows, spread over the rank's CPU threads.
+#pragma once
+
+#include <cstdint>
+
+namespace takt {
+
+// Calls body(i) for i in [0, num_items), each once, on up to num_threads threads. Every item is computed by one
+// thread in one order, so results do not depend on num_threads. The body must not throw.
+template <class Body>
+void parallel_for(int num_threads, std::int64_t num_items, const Body& body) {
+  if (num_threads <= 1 || num_items <= 1) {
+    for (std::int64_t i = 0; i < num_items; ++i) body(i);
+    return;
+  }
+#pragma omp parallel for num_threads(num_threads) schedule(static)
+  for (std::int64_t i = 0; i < num_items; ++i) body(i);
+}
+
+// The same over [0, num_items) in blocks: body(first, last). For elementwise loops that should vectorise.
+template <class Body>
+void parallel_blocks(int num_threads, std::int64_t num_items, const Body& body) {
+  constexpr std::int64_t kBlock = 1 << 14;
+  const std::int64_t num_blocks = (num_items + kBlock - 1) / kBlock;
+  parallel_for(num_threads, num_blocks, [&](std::int64_t block) {
+    const std::int64_t first = block * kBlock;
+    body(first, first + kBlock < num_items ? first + kBlock : num_items);
+  });
+}
+
+}  // namespace takt

@@ -1,0 +1,216 @@
+// reduce: y[o, i] = sum_r x[o, r, i]  or  max_r x[o, r, i];    broadcast: y[o, r, i] = x[o, i]
+//
+// Gradient  the two are each other's gradient; the maximum is not differentiated.
+// Placement a sharded reduced axis gives a partial sum or maximum. Padding along it does not count.
+// Cost      one FLOP an element of x. Memory bound.
+#include "core/ops/reduce.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/ops/op.h"
+
+namespace takt {
+namespace {
+
+// x seen as [outer, reduced, inner].
+struct Split {
+  std::int64_t outer = 1, reduced = 1, inner = 1;
+};
+
+bool contains(const AxisNames& names, const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+
+// `dims` around the axes for which `is_reduced`, which must stand side by side.
+template <class IsReduced>
+Split split(const Dims& dims, const OpArgs& args, const IsReduced& is_reduced) {
+  Split s;
+  int changes = 0;
+  bool inside = false;
+  for (const Dim& dim : dims) {
+    const bool now = is_reduced(dim.axis);
+    if (now != inside) ++changes;
+    inside = now;
+    (now ? s.reduced : changes == 0 ? s.outer : s.inner) *= dim.extent;
+  }
+  TAKT_REQUIRE(changes <= 2, args.name, ": the reduced axes of ", to_string(dims), " must stand side by side");
+  return s;
+}
+
+Split split_reduce(const OpArgs& args) {
+  const AxisNames& axes = args.attrs.axes("axes");
+  return split(args.input(0).dims, args, [&](const std::string& axis) { return contains(axes, axis); });
+}
+
+Split split_broadcast(const OpArgs& args) {
+  return split(args.attrs.dims("dims"), args, [&](const std::string& axis) { return !args.input(0).has(axis); });
+}
+
+bool is_max(const OpArgs& args) { return args.attrs.text("op") == "max"; }
+
+std::vector<TensorDesc> infer(const OpArgs& args) {
+  const AxisNames& axes = args.attrs.axes("axes");
+  for (const std::string& axis : axes)
+    TAKT_REQUIRE(args.input(0).has(axis), "reduce '", args.name, "': x ", args.input(0), " has no axis '", axis, "'");
+  split_reduce(args);
+  TensorDesc y{.dims = {}, .dtype = args.input(0).dtype};
+  for (const Dim& dim : args.input(0).dims)
+    if (!contains(axes, dim.axis)) y.dims.push_back(dim);
+  return {y};
+}
+
+std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
+  TAKT_REQUIRE(args.node.attrs.text("op") == "sum", "reduce '", args.node.name, "': the maximum is not differentiated");
+  return {broadcast(args.graph, args.output_grads[0].value(), args.graph.value(args.node.inputs[0]).desc.dims, "d." + args.node.name)};
+}
+
+Cost cost(const OpArgs& args) {
+  const auto most = std::max(args.input(0).num_elements(), args.output(0).num_elements());
+  return {static_cast<double>(most), static_cast<double>(args.input(0).num_bytes()), static_cast<double>(args.output(0).num_bytes())};
+}
+
+std::vector<Signature> placements(const OpArgs& args) {
+  std::vector<Signature> signatures = batch_rules(args, {});
+  for (const std::string& axis : args.attrs.axes("axes")) {
+    signatures.push_back(split_rule(args, axis));
+    if (is_max(args)) signatures.back().outputs[0] = AxisPlacement::partial(ReduceOp::kMax);
+  }
+  if (!is_max(args)) signatures.push_back(linear_rule(args, {0}));
+  return signatures;
+}
+
+void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
+  const Split s = split_reduce(args);
+  const bool max = is_max(args);
+  for (std::int64_t o = 0; o < s.outer; ++o)
+    for (std::int64_t i = 0; i < s.inner; ++i) {
+      double& y = outputs[0].data[static_cast<std::size_t>(o * s.inner + i)];
+      y = max ? -std::numeric_limits<double>::infinity() : 0.0;
+      for (std::int64_t r = 0; r < s.reduced; ++r) {
+        const double x = inputs[0]->data[static_cast<std::size_t>((o * s.reduced + r) * s.inner + i)];
+        y = max ? std::max(y, x) : y + x;
+      }
+    }
+}
+
+// One output row: inner values, each over `count` strided elements. Long sums are kept in double.
+void reduce_row(const float* x, float* y, std::int64_t count, std::int64_t inner, bool max) {
+  if (max) {
+    std::fill(y, y + inner, std::numeric_limits<float>::lowest());
+    for (std::int64_t r = 0; r < count; ++r)
+      for (std::int64_t i = 0; i < inner; ++i) y[i] = std::max(y[i], x[r * inner + i]);
+    return;
+  }
+  constexpr std::int64_t kColumns = 64;
+  for (std::int64_t first = 0; first < inner; first += kColumns) {
+    const std::int64_t columns = std::min(kColumns, inner - first);
+    double sums[kColumns] = {};
+    for (std::int64_t r = 0; r < count; ++r)
+      for (std::int64_t i = 0; i < columns; ++i) sums[i] += static_cast<double>(x[r * inner + first + i]);
+    for (std::int64_t i = 0; i < columns; ++i) y[first + i] = static_cast<float>(sums[i]);
+  }
+}
+
+CpuKernel cpu(const CpuNode& node) {
+  const Split s = split_reduce(node);
+  std::int64_t count = s.reduced;
+  const AxisNames& axes = node.attrs.axes("axes");
+  if (axes.size() == 1) count = node.range(node.input(0), axes[0]).num_valid;
+  return [s, count, max = is_max(node), t = node.num_threads](const KernelArgs& k) {
+    parallel_for(t, s.outer, [&](std::int64_t o) {
+      reduce_row(k.input<float>(0) + o * s.reduced * s.inner, k.output<float>(0) + o * s.inner, count, s.inner, max);
+    });
+  };
+}
+
+std::vector<TensorDesc> infer_broadcast(const OpArgs& args) {
+  const Dims& dims = args.attrs.dims("dims");
+  for (const Dim& dim : args.input(0).dims)
+    TAKT_REQUIRE(find_axis(dims, dim.axis) >= 0, "broadcast '", args.name, "': x ", args.input(0), " does not fit into ", to_string(dims));
+  split_broadcast(args);
+  return {{dims, args.input(0).dtype}};
+}
+
+std::vector<std::optional<ValueId>> grad_broadcast(const GradArgs& args) {
+  const TensorDesc& x = args.graph.value(args.node.inputs[0]).desc;
+  AxisNames added;
+  for (const Dim& dim : args.node.attrs.dims("dims"))
+    if (!x.has(dim.axis)) added.push_back(dim.axis);
+  return {reduce(args.graph, args.output_grads[0].value(), added, ReduceOp::kSum, "d." + args.node.name)};
+}
+
+std::vector<Signature> placements_broadcast(const OpArgs& args) {
+  std::vector<Signature> signatures = batch_rules(args, {});
+  signatures.push_back(linear_rule(args, {0}));
+  return signatures;
+}
+
+void reference_broadcast(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
+  const Split s = split_broadcast(args);
+  for (std::int64_t o = 0; o < s.outer; ++o)
+    for (std::int64_t r = 0; r < s.reduced; ++r)
+      for (std::int64_t i = 0; i < s.inner; ++i)
+        outputs[0].data[static_cast<std::size_t>((o * s.reduced + r) * s.inner + i)] = inputs[0]->data[static_cast<std::size_t>(o * s.inner + i)];
+}
+
+CpuKernel cpu_broadcast(const CpuNode& node) {
+  return [s = split_broadcast(node), t = node.num_threads](const KernelArgs& k) {
+    parallel_for(t, s.outer, [&](std::int64_t o) {
+      const float* x = k.input<float>(0) + o * s.inner;
+      float* y = k.output<float>(0) + o * s.reduced * s.inner;
+      for (std::int64_t r = 0; r < s.reduced; ++r) std::copy(x, x + s.inner, y + r * s.inner);
+    });
+  };
+}
+
+std::vector<Sample> samples() {
+  const TensorDesc x{{{"batch", 4}, {"seq", 4}, {"embed", 8}}, DType::kF32};
+  const auto sample = [x](const std::string& name, const AxisNames& axes, ReduceOp op) {
+    return Sample{.name = name, .build = [=](Graph& g) { reduce(g, g.input("x", x), axes, op, "y"); }};
+  };
+  return {sample("sum of leading axes", {"batch", "seq"}, ReduceOp::kSum), sample("sum of a middle axis", {"seq"}, ReduceOp::kSum),
+          sample("sum of all", {"batch", "seq", "embed"}, ReduceOp::kSum), sample("maximum of the last axis", {"embed"}, ReduceOp::kMax)};
+}
+
+std::vector<Sample> broadcast_samples() {
+  const Dims dims = {{"batch", 4}, {"seq", 4}, {"embed", 8}};
+  const auto sample = [dims](const std::string& name, const Dims& x) {
+    return Sample{.name = name, .build = [=](Graph& g) { broadcast(g, g.input("x", {x, DType::kF32}), dims, "y"); }};
+  };
+  return {sample("scalar", {}), sample("middle axis", {{"batch", 4}, {"embed", 8}})};
+}
+
+}  // namespace
+
+const OpDef& reduce_op() {
+  static const OpDef op = {.name = "reduce",
+                           .infer = infer,
+                           .grad = grad,
+                           .cost = cost,
+                           .placements = placements,
+                           .reference = reference,
+                           .cpu = cpu,
+                           .samples = samples()};
+  return op;
+}
+
+const OpDef& broadcast_op() {
+  static const OpDef op = {.name = "broadcast",
+                           .infer = infer_broadcast,
+                           .grad = grad_broadcast,
+                           .cost = cost,
+                           .placements = placements_broadcast,
+                           .reference = reference_broadcast,
+                           .cpu = cpu_broadcast,
+                           .samples = broadcast_samples()};
+  return op;
+}
+
+ValueId reduce(Graph& graph, ValueId x, const AxisNames& axes, ReduceOp op, const std::string& name) {
+  return graph.append_one(reduce_op(), {x}, {{"axes", axes}, {"op", std::string(op == ReduceOp::kMax ? "max" : "sum")}}, name);
+}
+
+ValueId broadcast(Graph& graph, ValueId x, const Dims& dims, const std::string& name) {
+  return graph.append_one(broadcast_op(), {x}, {{"dims", dims}}, name);
+}
+
+}  // namespace takt

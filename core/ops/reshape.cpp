@@ -1,0 +1,90 @@
+// reshape: y = x, element by element in row-major order, with other axes
+//
+// Axes are renamed (same extent), split, or merged.
+// Gradient  the reshape back.
+// Placement an axis may be sharded if the axes in front of it hold equally many elements before and after, and it
+//           is itself the same, renamed, or the leading one of a split or merged run. Linear.
+// Cost      a copy, or nothing where the memory plan lets y overwrite x.
+#include "core/ops/reshape.h"
+
+#include <cstring>
+
+#include "core/ops/op.h"
+
+namespace takt {
+namespace {
+
+std::vector<TensorDesc> infer(const OpArgs& args) {
+  const Dims& dims = args.attrs.dims("dims");
+  TAKT_REQUIRE(num_elements(dims) == args.input(0).num_elements(), "reshape '", args.name, "': x is ", args.input(0), ", which does not fit ", to_string(dims));
+  return {{dims, args.input(0).dtype}};
+}
+
+std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
+  return {reshape(args.graph, args.output_grads[0].value(), args.graph.value(args.node.inputs[0]).desc.dims, "d." + args.node.name)};
+}
+
+Cost cost(const OpArgs& args) {
+  const auto bytes = static_cast<double>(args.input(0).num_bytes());
+  return {0, bytes, bytes};
+}
+
+// Pairs of axes (one of x, one of y) that start at the same element stride from the front.
+std::vector<Signature> placements(const OpArgs& args) {
+  std::vector<Signature> signatures = {replicated_rule(args), linear_rule(args, {0})};
+  std::int64_t before_x = 1;
+  for (const Dim& x : args.input(0).dims) {
+    std::int64_t before_y = 1;
+    for (const Dim& y : args.output(0).dims) {
+      if (before_x == before_y && x.extent > 1 && y.extent > 1 && (x.extent % y.extent == 0 || y.extent % x.extent == 0))
+        signatures.push_back({{AxisPlacement::sharded(x.axis)}, {AxisPlacement::sharded(y.axis)}});
+      before_y *= y.extent;
+    }
+    before_x *= x.extent;
+  }
+  return signatures;
+}
+
+void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) { outputs[0].data = inputs[0]->data; }
+
+CpuKernel cpu(const CpuNode& node) {
+  return [n = node.input(0).num_bytes()](const KernelArgs& k) {
+    if (k.inputs[0] != k.outputs[0]) std::memcpy(k.outputs[0], k.inputs[0], n);
+  };
+}
+
+std::vector<Sample> samples() {
+  const TensorDesc x{{{"batch", 4}, {"seq", 2}, {"embed", 8}}, DType::kF32};
+  return {{.name = "split", .build = [x](Graph& g) { reshape(g, g.input("x", x), {{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}}, "y"); }},
+          {.name = "merge", .build = [x](Graph& g) { reshape(g, g.input("x", x), {{"tokens", 8}, {"embed", 8}}, "y"); }},
+          {.name = "rename", .build = [x](Graph& g) { rename(g, g.input("x", x), "embed", "mlp", "y"); }}};
+}
+
+}  // namespace
+
+const OpDef& reshape_op() {
+  static const OpDef op = {.name = "reshape",
+                           .infer = infer,
+                           .grad = grad,
+                           .cost = cost,
+                           .placements = placements,
+                           .reference = reference,
+                           .cpu = cpu,
+                           .may_overwrite_input = true,
+                           .samples = samples()};
+  return op;
+}
+
+ValueId reshape(Graph& graph, ValueId x, const Dims& dims, const std::string& name) {
+  return graph.append_one(reshape_op(), {x}, {{"dims", dims}}, name);
+}
+
+ValueId rename(Graph& graph, ValueId x, const std::string& from, const std::string& to, const std::string& name) {
+  Dims dims = graph.value(x).desc.dims;
+  const int i = find_axis(dims, from);
+  TAKT_REQUIRE(i >= 0, "rename '", name, "': x ", graph.value(x).desc, " has no axis '", from, "'");
+  dims[static_cast<std::size_t>(i)].axis = to;
+  return reshape(graph, x, dims, name);
+}
+
+}  // namespace takt

@@ -1,0 +1,67 @@
+// scale: y = factor x
+//
+// Gradient  dx = factor dy.     Placement elementwise and linear.     Cost one FLOP an element.
+#include "core/ops/scale.h"
+
+#include "core/ops/op.h"
+
+namespace takt {
+namespace {
+
+std::vector<TensorDesc> infer(const OpArgs& args) {
+  TAKT_REQUIRE(is_floating(args.input(0).dtype), "scale '", args.name, "': x must be floating, got ", args.input(0));
+  return {args.input(0)};
+}
+
+std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
+  return {scale(args.graph, args.output_grads[0].value(), args.node.attrs.number("factor"), "d." + args.node.name)};
+}
+
+Cost cost(const OpArgs& args) {
+  const auto bytes = static_cast<double>(args.input(0).num_bytes());
+  return {static_cast<double>(args.input(0).num_elements()), bytes, bytes};
+}
+
+std::vector<Signature> placements(const OpArgs& args) {
+  std::vector<Signature> signatures = batch_rules(args, {});
+  signatures.push_back(linear_rule(args, {0}));
+  return signatures;
+}
+
+void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
+  for (std::size_t i = 0; i < outputs[0].data.size(); ++i) outputs[0].data[i] = args.attrs.number("factor") * inputs[0]->data[i];
+}
+
+CpuKernel cpu(const CpuNode& node) {
+  const auto factor = static_cast<float>(node.attrs.number("factor"));
+  return [factor, n = node.input(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
+    const float* x = k.input<float>(0);
+    float* y = k.output<float>(0);
+    parallel_blocks(t, n, [=](std::int64_t first, std::int64_t last) {
+      for (std::int64_t i = first; i < last; ++i) y[i] = factor * x[i];
+    });
+  };
+}
+
+}  // namespace
+
+const OpDef& scale_op() {
+  static const OpDef op = {.name = "scale",
+                           .infer = infer,
+                           .grad = grad,
+                           .cost = cost,
+                           .placements = placements,
+                           .reference = reference,
+                           .cpu = cpu,
+                           .may_overwrite_input = true,
+                           .samples = {{.name = "by -0.3", .build = [](Graph& g) {
+                                          scale(g, g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32}), -0.3, "y");
+                                        }}}};
+  return op;
+}
+
+ValueId scale(Graph& graph, ValueId x, double factor, const std::string& name) {
+  return graph.append_one(scale_op(), {x}, {{"factor", factor}}, name);
+}
+
+}  // namespace takt

@@ -1,0 +1,85 @@
+// bucket: one long message costs less than many short ones, and the gradients are complete when the program starts.
+#include "core/passes/bucket.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/ops/conversion.h"
+
+namespace takt {
+namespace {
+
+bool is_bucketable(const Graph& graph, const Node& node) {
+  return node.op == &all_reduce_op() && node.inputs.size() == 1 && graph.value(node.inputs[0]).role == Role::kAccumulator &&
+         graph.value(node.inputs[0]).desc.num_elements() > 1;
+}
+
+// For every node the number of its bucket, or -1.
+std::vector<int> assign_buckets(const Graph& graph, std::size_t bucket_bytes) {
+  std::vector<int> bucket_of(graph.nodes().size(), -1);
+  struct Open {
+    int number;
+    std::size_t num_bytes;
+  };
+  std::map<std::string, Open> open;  // by mesh axis and operation
+  int num_buckets = 0;
+  for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
+    const Node& node = graph.nodes()[i];
+    if (!is_bucketable(graph, node)) continue;
+    const std::size_t num_bytes = graph.value(node.inputs[0]).desc.num_bytes();
+    const std::string key = node.mesh_axis + "/" + node.attrs.text("op");
+    const auto found = open.find(key);
+    if (found == open.end() || found->second.num_bytes + num_bytes > bucket_bytes) open[key] = {num_buckets++, 0};
+    open[key].num_bytes += num_bytes;
+    bucket_of[i] = open[key].number;
+  }
+  return bucket_of;
+}
+
+}  // namespace
+
+std::size_t default_bucket_bytes(int num_ranks) {
+  const std::size_t num_elements = std::max<std::size_t>(40'000'000, 1'000'000 * static_cast<std::size_t>(num_ranks));
+  return 4 * num_elements;
+}
+
+Graph bucket_all_reduces(const Graph& graph, std::size_t bucket_bytes) {
+  const std::vector<int> bucket_of = assign_buckets(graph, bucket_bytes);
+  std::map<int, std::vector<const Node*>> members;
+  for (std::size_t i = 0; i < bucket_of.size(); ++i)
+    if (bucket_of[i] >= 0) members[bucket_of[i]].push_back(&graph.nodes()[i]);
+
+  Graph result;
+  std::vector<ValueId> moved(graph.values().size());
+  const auto at = [&](ValueId id) -> ValueId& { return moved[static_cast<std::size_t>(id.index)]; };
+  for (std::size_t i = 0; i < graph.values().size(); ++i)
+    if (graph.values()[i].role != Role::kIntermediate) moved[i] = result.add_outside(graph.values()[i]);
+  const auto append = [&](Node node, const std::vector<ValueId>& old_outputs) {
+    std::vector<Value> outputs;
+    for (const ValueId id : old_outputs) outputs.push_back(graph.value(id));
+    for (ValueId& id : node.inputs) id = at(id);
+    const std::vector<ValueId> ids = result.append_placed(std::move(node), outputs);
+    for (std::size_t k = 0; k < ids.size(); ++k) at(old_outputs[k]) = ids[k];
+  };
+  for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
+    const Node& node = graph.nodes()[i];
+    if (bucket_of[i] < 0) {
+      append(node, node.outputs);
+      continue;
+    }
+    const std::vector<const Node*>& bucket = members[bucket_of[i]];
+    if (bucket.front() != &node) continue;  // went with the first of its bucket
+    Node joined = node;
+    std::vector<ValueId> outputs = node.outputs;
+    for (std::size_t k = 1; k < bucket.size(); ++k) {
+      joined.inputs.push_back(bucket[k]->inputs[0]);
+      outputs.push_back(bucket[k]->outputs[0]);
+    }
+    joined.name = "bucket " + std::to_string(bucket_of[i]) + " from '" + node.name + "'";
+    append(std::move(joined), outputs);
+  }
+  for (const ValueId id : graph.outputs()) result.mark_output(at(id));
+  return result;
+}
+
+}  // namespace takt

@@ -1,0 +1,43 @@
+// memory_plan: gives every value a place in one arena, so that a step allocates nothing.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/graph/graph.h"
+#include "core/mesh/mesh.h"
+
+namespace takt {
+
+// Every offset is a multiple of this many bytes.
+inline constexpr std::size_t kArenaAlignment = 64;
+
+// Where one program's values and scratch lie, in bytes from the start of the arena.
+struct ProgramMemory {
+  std::vector<std::size_t> value_offsets;    // by value
+  std::vector<std::size_t> scratch_offsets;  // by node
+  std::size_t num_bytes = 0;                 // end of the program's temporary values, from the end of the persistent ones
+};
+
+// The arena of a rank: first what persists, then a region that the programs use one after the other.
+struct ArenaPlan {
+  std::map<std::string, std::size_t> persistent_offsets;
+  std::map<Role, std::size_t> bytes_by_role;  // persistent values
+  std::size_t persistent_bytes = 0;
+  std::size_t temporary_bytes = 0;            // the largest program's
+  std::vector<ProgramMemory> programs;
+
+  std::size_t num_bytes() const { return persistent_bytes + temporary_bytes; }
+};
+
+// Scratch that a node's CPU kernel asks for on any rank.
+std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh, int num_threads);
+
+// Values whose lives do not overlap may share storage: sorted by size, each takes the lowest gap that is free for its
+// whole life (Sekiyama et al. 2018, arXiv:1804.10001). Members of an all-reduce bucket are laid side by side.
+ArenaPlan plan_memory(std::span<const Graph* const> programs, const Mesh& mesh, int num_threads);
+
+}  // namespace takt

@@ -1,0 +1,112 @@
+// The checkpoint directory as found on disk. A step directory counts only with its manifest; LATEST is for
+// people and is never believed.
+#include "core/state/checkpoint_files.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <system_error>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/state/files.h"
+#include "core/state/safetensors.h"
+
+namespace takt {
+namespace {
+
+constexpr std::string_view kStepPrefix = "step-";
+constexpr std::uint64_t kMaxManifestBytes = std::uint64_t{1} << 30;
+
+std::filesystem::path without_trailing_slash(const std::filesystem::path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
+}  // namespace
+
+std::string step_name(std::int64_t step) {
+  return fmt::format("{}{:06}", kStepPrefix, step);
+}
+
+std::optional<std::int64_t> step_of(const std::filesystem::path& directory) {
+  const std::string name = without_trailing_slash(directory).filename().string();
+  if (!name.starts_with(kStepPrefix)) return std::nullopt;
+  std::int64_t step = -1;
+  std::from_chars(name.data() + kStepPrefix.size(), name.data() + name.size(), step);
+  if (step < 0 || step_name(step) != name) return std::nullopt;
+  return step;
+}
+
+std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& root) {
+  std::vector<std::pair<std::int64_t, std::filesystem::path>> found;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(root, error)) {
+    const std::optional<std::int64_t> step = step_of(entry.path());
+    if (step && std::filesystem::is_regular_file(entry.path() / kManifestName, error))
+      found.emplace_back(*step, entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  std::vector<std::filesystem::path> directories;
+  for (auto& [step, path] : found) directories.push_back(std::move(path));
+  return directories;
+}
+
+Region region_of(const TensorShard& shard) {
+  return {shard.offset, shard.extent};
+}
+
+void check_shard(const TensorShard& shard) {
+  const std::size_t rank = shard.global_shape.size();
+  TAKT_ASSERT(is_tensor_name(shard.name), "'", shard.name, "' cannot be the name of a tensor");
+  TAKT_ASSERT(shard.buffer_shape.size() == rank && shard.offset.size() == rank && shard.extent.size() == rank,
+              "shard of '", shard.name, "': shapes, offset and extent differ in their number of dimensions");
+  if (volume(shard.extent) == 0) return;  // all padding
+  TAKT_ASSERT(lies_within(region_of(shard), shard.global_shape), "shard of '", shard.name,
+              "' leaves the global tensor");
+  for (std::size_t d = 0; d < rank; ++d)
+    TAKT_ASSERT(shard.extent[d] <= shard.buffer_shape[d], "shard of '", shard.name,
+                "' is larger than its buffer");
+  TAKT_ASSERT(shard.data != nullptr, "shard of '", shard.name, "' has no buffer");
+}
+
+std::string advice_for(const std::filesystem::path& directory) {
+  const std::optional<std::int64_t> step = step_of(directory);
+  std::filesystem::path older;
+  for (const auto& other : list_checkpoints(without_trailing_slash(directory).parent_path()))
+    if (!step || *step_of(other) < *step) older = other;
+  if (older.empty()) return "\n  no older checkpoint lies beside it; name another one with --resume PATH";
+  return "\n  an older checkpoint lies beside it: --resume " + older.string();
+}
+
+Manifest read_manifest(const std::filesystem::path& directory) {
+  const std::string source = (directory / kManifestName).string();
+  try {
+    Manifest manifest = parse_manifest(read_text_file(source, kMaxManifestBytes), source);
+    check_manifest(manifest, Fault::kData, source);
+    return manifest;
+  } catch (const Error& error) {
+    if (error.fault() != Fault::kData) throw;
+    fail(Fault::kData, error.what(), advice_for(directory));
+  }
+}
+
+void verify_files(const std::filesystem::path& directory, const Manifest& manifest, int part, int num_parts) {
+  for (auto i = static_cast<std::size_t>(part); i < manifest.files.size();
+       i += static_cast<std::size_t>(num_parts)) {
+    const ManifestFile& file = manifest.files[i];
+    const std::filesystem::path path = directory / file.name;
+    std::error_code error;
+    if (!std::filesystem::exists(path, error))
+      fail(Fault::kData, path.string(), ": is missing, the manifest lists it", advice_for(directory));
+    const FileDigest found = digest_file(path);
+    if (found.num_bytes != file.digest.num_bytes)
+      fail(Fault::kData, path.string(), ": has ", found.num_bytes, " bytes, the manifest says ",
+           file.digest.num_bytes, advice_for(directory));
+    if (found.xxh3 != file.digest.xxh3)
+      fail(Fault::kData, path.string(), ": is damaged, its hash is ", found.xxh3, ", the manifest says ",
+           file.digest.xxh3, advice_for(directory));
+  }
+}
+
+}  // namespace takt

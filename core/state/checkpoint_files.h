@@ -1,0 +1,37 @@
+// What saving and loading a checkpoint share: names, checks of shards, and advice.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/state/checkpoint.h"
+#include "core/state/manifest.h"
+#include "core/state/region.h"
+
+namespace takt {
+
+inline constexpr std::string_view kStagingPrefix =
+    ".tmp-";  // of directories that are not checkpoints, yet or any more
+inline constexpr const char* kLatestName = "LATEST";
+
+std::string step_name(std::int64_t step);  // "step-000500"
+// The step of such a name; nullopt for other names.
+std::optional<std::int64_t> step_of(const std::filesystem::path& directory);
+
+Region region_of(const TensorShard& shard);
+// Throws kBug where offsets, extents and shapes contradict each other.
+void check_shard(const TensorShard& shard);
+
+// Reads and checks manifest.json. Throws kData, with advice.
+Manifest read_manifest(const std::filesystem::path& directory);
+// Throws kData unless every file has the size and hash of the manifest. Of `num_parts` callers each checks
+// its part.
+void verify_files(const std::filesystem::path& directory, const Manifest& manifest, int part, int num_parts);
+
+// Indented lines that say what to do about a damaged checkpoint: which older one there is.
+std::string advice_for(const std::filesystem::path& directory);
+
+}  // namespace takt

@@ -1,0 +1,66 @@
+// Metrics of a run: one JSON object a line in metrics.jsonl, and summary.json at its end.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "core/state/files.h"
+
+namespace takt {
+
+// One optimizer step. Losses and norms are over all ranks; times and memory are the largest of any rank.
+struct StepMetrics {
+  std::int64_t step = 0;
+  double time_s = 0;     // since the run started
+  double loss = 0;       // nats a token
+  double grad_norm = 0;  // before clipping
+  double lr = 0;
+  std::int64_t tokens = 0;  // since step 0
+  double step_ms = 0;
+  double tokens_per_s = 0;
+  double tflops_per_rank = 0;
+  std::optional<double> mfu = {};  // 0 to 1; none where the peak is not known
+  double comm_ms = 0;
+  double comm_exposed_ms = 0;
+  std::uint64_t mem_peak_bytes = 0;
+};
+
+struct ValidMetrics {
+  std::int64_t step = 0;
+  double valid_loss = 0;  // nats a token
+};
+
+// Appends lines, each handed to the system before write() returns. Root only. Throws kIo.
+class MetricsWriter {
+ public:
+  // Drops the lines of steps after `last_step` first, and a last line that was cut short, so that a resumed
+  // run leaves the same steps as one that was never interrupted. Throws kData for a line that is not ours.
+  MetricsWriter(const std::filesystem::path& path, std::int64_t last_step);
+  void write(const StepMetrics& metrics);
+  void write(const ValidMetrics& metrics);
+
+ private:
+  void write_line(const std::string& line);
+
+  std::filesystem::path path_;
+  FileDescriptor descriptor_;
+};
+
+struct RunSummary {
+  std::string name;
+  std::int64_t steps = 0;
+  std::int64_t tokens = 0;
+  double time_s = 0;
+  double loss = 0;  // of the last step
+  std::optional<double> valid_loss = {};
+  std::optional<double> valid_bits_per_byte = {};
+  double tokens_per_s = 0;  // mean
+  int ranks = 1;
+  std::string mesh = {};  // "data=4 tensor=2"
+  int exit = 0;           // the exit code
+};
+void write_summary(const std::filesystem::path& path, const RunSummary& summary);
+
+}  // namespace takt

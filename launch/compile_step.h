@@ -1,0 +1,42 @@
+// compile_step: from a job to the step that every rank runs. The map of the house: one line a stage.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "core/passes/step_plan.h"
+#include "launch/job.h"
+
+namespace takt {
+
+// Sizes that follow from the job and the mesh.
+struct BatchPlan {
+  std::int64_t samples_a_step = 0;      // over all ranks
+  std::int64_t micro_batch = 0;         // samples a data rank computes at once
+  std::int64_t num_micro_batches = 0;   // a step
+  std::int64_t samples_a_micro_batch = 0;  // over all data ranks
+};
+// Throws kConfig if the batch cannot be split, naming sizes that fit.
+BatchPlan plan_batch(const Job& job, const Mesh& mesh);
+
+// Names of the values that the trainer writes and reads.
+inline constexpr std::string_view kTokens = "tokens";
+inline constexpr std::string_view kTargets = "targets";
+inline constexpr std::string_view kHyper = "hyper";
+inline constexpr std::string_view kMicroBatch = "micro_batch";  // forward and backward, adding to the accumulators
+inline constexpr std::string_view kUpdate = "update";           // reduces and clips gradients, updates; outputs: mean loss, gradient norm
+inline constexpr std::string_view kEvaluate = "evaluate";       // output: the sum of the losses of one micro-batch
+
+// Sees a program after each pass: "build", "autodiff", "parallelize", "bucket".
+using PassObserver = std::function<void(std::string_view pass, std::string_view program, const Graph& graph)>;
+
+// `job.model` must be complete (see complete_job). Throws kConfig.
+StepPlan compile_step(const Job& job, const Mesh& mesh, int num_threads, const PassObserver& observer = {});
+
+// A one-rank program that maps tokens [1, seq] to logits, for text generation; outputs: logits.
+StepPlan compile_logits(const Job& job, int num_threads);
+
+std::vector<std::string> pass_names();
+
+}  // namespace takt

@@ -1,0 +1,102 @@
+// The lines of the training console, from plain structs. Text only; Console prints them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace takt {
+
+struct RunHeader {
+  std::string version;  // "0.1.0"
+  std::string build;    // "cpu+cuda, git 1a2b3c4"
+  std::string run_directory;
+  int num_ranks = 1;
+  int num_hosts = 1;
+  std::string launcher;         // "Open MPI 4.1.4"; empty: not said
+  std::string backend;          // "cpu: oneDNN 2.6.3 avx512_bf16"
+  int num_threads = 1;          // a rank
+  double peak_flops_per_s = 0;  // of a rank, measured; 0: not said
+  std::string model;            // "gpt"
+  std::int64_t num_parameters = 0;
+  std::int64_t num_train_tokens = 0;
+  std::int64_t num_valid_tokens = 0;
+  std::string mesh;               // "data=2"
+  std::int64_t batch_tokens = 0;  // = data_ranks x accumulated x micro_batch x seq
+  int data_ranks = 1;
+  std::int64_t accumulated = 1;
+  std::int64_t micro_batch = 1;
+  std::int64_t seq = 0;
+  std::uint64_t memory_bytes = 0;        // planned, a rank
+  std::uint64_t memory_limit_bytes = 0;  // 0: not said
+  std::uint64_t checkpoint_bytes = 0;
+  std::int64_t checkpoint_steps = 0;  // between checkpoints; 0: see the next
+  double checkpoint_s = 0;            // between checkpoints; 0: only at the end
+  double predicted_step_s = 0;        // 0: not said
+  std::int64_t steps = 0;
+};
+
+struct StepLine {
+  std::int64_t step = 0;
+  std::int64_t steps = 0;
+  double loss = 0;
+  double grad_norm = 0;
+  double lr = 0;
+  double step_s = 0;
+  double tokens_per_s = 0;
+  std::optional<double> mfu = {};  // fraction of the peak
+  double comm = 0;                 // fraction of the step
+  double exposed = 0;              // fraction of the step that waits for communication
+  std::uint64_t memory_bytes = 0;  // most used, a rank
+  double eta_s = 0;
+};
+
+struct ValidLine {
+  std::int64_t step = 0;
+  std::int64_t steps = 0;
+  double loss = 0;
+  std::optional<double> bits_per_byte = {};
+  double time_s = 0;
+  bool is_best = false;
+};
+
+struct CheckpointLine {
+  std::int64_t step = 0;
+  std::int64_t steps = 0;
+  std::string name;  // "step-000500"
+  std::uint64_t num_bytes = 0;
+  double time_s = 0;
+  double blocking_s = 0;  // of it, how long training waited
+  bool is_verified = false;
+};
+
+// One part of the step, over ranks.
+struct SectionTime {
+  std::string name;
+  double min_s = 0;
+  double average_s = 0;
+  double max_s = 0;
+  double share = 0;  // of the step
+};
+
+struct DoneLine {
+  std::int64_t steps = 0;
+  std::int64_t num_tokens = 0;
+  double time_s = 0;
+  double loss = 0;
+  std::optional<double> valid_loss = {};
+  double tokens_per_s = 0;  // mean
+  std::optional<double> mfu = {};
+  std::vector<SectionTime> sections = {};
+};
+
+// Several lines are joined by newlines; none ends with one.
+std::string header_text(const RunHeader& header);
+std::string titles_text(std::int64_t steps);
+std::string step_text(const StepLine& line);
+std::string valid_text(const ValidLine& line);
+std::string checkpoint_text(const CheckpointLine& line);
+std::string done_text(const DoneLine& line);
+
+}  // namespace takt

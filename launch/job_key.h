@@ -1,0 +1,70 @@
+// One key of the job file: how it reads, what it accepts, and where it lives in the Job.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "launch/job.h"
+#include "launch/job_value.h"
+
+namespace takt {
+
+struct JobKey {
+  std::string name = {};                  // "optimizer.lr"
+  std::string type = {};                  // "number"; a quoted one shows the text to write
+  std::string unit = {};                  // "steps"; empty: none
+  std::string range = {};                 // "above 0"; empty: any
+  std::vector<std::string> choices = {};  // empty: free
+  std::string help = {};
+  std::vector<std::string> aliases = {};  // what other programs call it, for did-you-mean
+
+  // Stores the value; false, with the job as it was, if the value is not what wanted() says.
+  std::function<bool(Job&, const JobValue&)> set = {};
+  // The value as TOML.
+  std::function<std::string(const Job&)> get = {};
+
+  std::string section() const;  // "optimizer"; empty at the top level
+  std::string wanted() const;   // "a whole number of steps, at least 1"
+  JobKey also_known_as(std::vector<std::string> names) &&;
+};
+
+// Which numbers a key accepts.
+struct NumberRange {
+  double low = 0;
+  double high = 0;            // at or below low: no upper limit
+  bool is_above_low = false;  // low itself is not accepted
+  bool is_below_high = false;
+  bool contains(double number) const;
+  std::string text() const;
+};
+NumberRange at_least(double low);
+NumberRange above(double low);
+NumberRange from_to(double low, double high);
+NumberRange from_to_below(double low, double high);
+
+// How a key's member is found in the job.
+template <class T>
+using Member = T& (*)(Job&);
+
+JobKey whole_key(std::string name, Member<std::int64_t> member, NumberRange range, std::string unit,
+                 std::string help);
+JobKey number_key(std::string name, Member<double> member, NumberRange range, std::string unit,
+                  std::string help);
+JobKey flag_key(std::string name, Member<bool> member, std::string help);
+JobKey text_key(std::string name, Member<std::string> member, std::string help);
+JobKey texts_key(std::string name, Member<std::vector<std::string>> member, std::string help);
+JobKey choice_key(std::string name, Member<std::string> member, std::vector<std::string> choices,
+                  std::string help);
+
+// Keys of one of a kind.
+JobKey seed_key();
+JobKey threads_key();
+JobKey global_batch_key();
+JobKey betas_key();
+JobKey layout_key();
+JobKey bucket_key();
+JobKey checkpoint_every_key();
+JobKey eval_every_key();
+
+}  // namespace takt

@@ -1,0 +1,12 @@
+// One line a command, in alphabetical order.
+#include "launch/registry.h"
+
+namespace takt {
+
+std::vector<Command> all_commands() {
+  return {
+      data_command(), generate_command(), keys_command(), plan_command(), train_command(), version_command(),
+  };
+}
+
+}  // namespace takt

@@ -1,0 +1,61 @@
+// A layout fits if data x tensor is the number of ranks and tensor divides the heads and the key and value
+// heads, since attention is split by heads.
+#include "launch/resolve_mesh.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <vector>
+
+#include "core/base/error.h"
+
+namespace takt {
+namespace {
+
+constexpr std::size_t kMostOffers = 3;
+
+bool divides_heads(std::int64_t tensor, const ModelConfig& model) {
+  return model.heads % tensor == 0 && (model.kv_heads == 0 || model.kv_heads % tensor == 0);
+}
+
+// The layouts that fit, those nearest to the asked tensor size first: "tensor=4 data=6 | tensor=6 data=4".
+std::string nearest_that_fit(std::int64_t asked_tensor, int num_ranks, const ModelConfig& model) {
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t tensor = 1; tensor <= num_ranks; ++tensor)
+    if (num_ranks % tensor == 0 && divides_heads(tensor, model)) sizes.push_back(tensor);
+  std::stable_sort(sizes.begin(), sizes.end(), [asked_tensor](std::int64_t a, std::int64_t b) {
+    return std::abs(a - asked_tensor) < std::abs(b - asked_tensor);
+  });
+  sizes.resize(std::min(sizes.size(), kMostOffers));
+  std::string text;
+  for (const std::int64_t tensor : sizes)
+    text += fmt::format("{}tensor={} data={}", text.empty() ? "" : " | ", tensor, num_ranks / tensor);
+  return text;
+}
+
+}  // namespace
+
+Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const ModelConfig& model) {
+  TAKT_ASSERT(num_ranks >= 1, "mesh: the number of ranks is ", num_ranks);
+  const std::int64_t tensor = config.is_auto ? 1 : config.tensor;
+  const auto refuse = [&](const std::string& what) {
+    fail(Fault::kConfig, "mesh: ", what,
+         "\n  nearest that fit: ", nearest_that_fit(tensor, num_ranks, model));
+  };
+  const std::string ranks = fmt::format("{} rank{}", num_ranks, num_ranks == 1 ? "" : "s");
+  const std::int64_t data = config.is_auto || config.data == 0 ? num_ranks / tensor : config.data;
+  if (!config.is_auto && config.data == 0 && num_ranks % tensor != 0)
+    refuse(fmt::format("{0} cannot be split as tensor={1} ({2} is not a multiple of {1})", ranks, tensor,
+                       num_ranks));
+  if (data * tensor != num_ranks)
+    refuse(
+        fmt::format("{} cannot be split as data={} x tensor={} (= {})", ranks, data, tensor, data * tensor));
+  if (!divides_heads(tensor, model))
+    refuse(fmt::format("tensor={} does not divide the model's {} heads{}", tensor, model.heads,
+                       model.kv_heads == 0 ? "" : fmt::format(" and {} kv_heads", model.kv_heads)));
+  return {.axes = {{.name = "data", .size = static_cast<int>(data)},
+                   {.name = "tensor", .size = static_cast<int>(tensor)}}};
+}
+
+}  // namespace takt

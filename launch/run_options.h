@@ -1,0 +1,33 @@
+// The flags that train and plan share.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launch/job_file.h"
+
+namespace CLI {
+class App;
+}
+
+namespace takt {
+
+struct RunOptions {
+  std::string job_file;
+  std::vector<std::string> sets;      // "optimizer.lr=1e-3"
+  std::optional<std::int64_t> steps;  // instead of train.steps
+  std::optional<std::string> out;     // the run directory
+  std::string resume = "auto";        // auto | none | a checkpoint directory
+  bool dry_run = false;               // print the effective file and stop
+};
+
+void add_run_options(CLI::App& app, RunOptions& options);
+// Only JOB, --set and --steps.
+void add_job_options(CLI::App& app, RunOptions& options);
+
+// `environment`: "NAME=value", see CommandContext.
+JobOverrides overrides_of(const RunOptions& options, const std::vector<std::string>& environment);
+
+}  // namespace takt

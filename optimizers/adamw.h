@@ -1,0 +1,12 @@
+// adamw: Adam with decoupled weight decay.
+#pragma once
+
+#include "optimizers/optimizer.h"
+
+namespace takt {
+
+const OpDef& adamw_op();
+// state: m, v.
+void append_adamw(Graph& graph, const OptimizerConfig& config, const UpdateInputs& inputs, std::span<const ValueId> state);
+
+}  // namespace takt

@@ -1,0 +1,12 @@
+// sgd: stochastic gradient descent with momentum.
+#pragma once
+
+#include "optimizers/optimizer.h"
+
+namespace takt {
+
+const OpDef& sgd_op();
+// state: momentum.
+void append_sgd(Graph& graph, const OptimizerConfig& config, const UpdateInputs& inputs, std::span<const ValueId> state);
+
+}  // namespace takt

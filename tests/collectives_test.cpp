@@ -1,0 +1,209 @@
+// The collectives that need no MPI run: the contract on threads, signatures, reductions and the launcher
+// check.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "collectives/bootstrap.h"
+#include "collectives/local.h"
+#include "collectives/reduce.h"
+#include "collectives/registry.h"
+#include "collectives/signature.h"
+#include "core/base/error.h"
+#include "tests/communicator_contract.h"
+
+namespace takt {
+namespace {
+
+using contract::contains;
+using contract::error_of;
+
+class LocalContract : public testing::TestWithParam<std::tuple<int, contract::Check>> {};
+
+TEST_P(LocalContract, Holds) {
+  run_ranks(std::get<0>(GetParam()), std::get<1>(GetParam()).run);
+}
+
+INSTANTIATE_TEST_SUITE_P(Local, LocalContract,
+                         testing::Combine(testing::Values(1, 2, 3, 4, 8, 64),
+                                          testing::ValuesIn(contract::kChecks)),
+                         [](const auto& chosen) {
+                           return concat(std::get<1>(chosen.param).name, "On", std::get<0>(chosen.param));
+                         });
+
+TEST(LocalRanks, RunInHundreds) {
+  std::atomic<int> num_correct = 0;
+  run_ranks(512, [&](Communicator& comm) {
+    std::int32_t one = 1;
+    comm.all_reduce(&one, 1, DType::kI32, ReduceOp::kSum, {.value = "ones"});
+    if (one == 512) ++num_correct;
+  });
+  EXPECT_EQ(num_correct, 512);
+}
+
+TEST(LocalRanks, FailureWakesTheOthersAndTheFirstErrorIsRethrown) {
+  std::atomic<int> num_woken = 0;
+  const Error error = error_of([&] {
+    run_ranks(8, [&](Communicator& comm) {
+      if (comm.rank() == 5) fail(Fault::kData, "rank five has no data");
+      const Error woken = error_of([&] { comm.barrier({.value = "start"}); });
+      EXPECT_EQ(woken.fault(), Fault::kPeer);
+      EXPECT_TRUE(contains(woken.what(), "rank 5 failed")) << woken.what();
+      EXPECT_TRUE(contains(woken.what(), "barrier 'start' #0 in group world")) << woken.what();
+      ++num_woken;
+      throw woken;
+    });
+  });
+  EXPECT_EQ(num_woken, 7);
+  EXPECT_EQ(error.fault(), Fault::kData);
+  EXPECT_STREQ(error.what(), "rank five has no data");
+}
+
+TEST(LocalRanks, FailureWakesRanksInSubgroupsAndMessages) {
+  const Error error = error_of([&] {
+    run_ranks(6, [](Communicator& comm) {
+      const auto half = comm.split(comm.rank() / 3, "half");
+      if (comm.rank() == 0) fail(Fault::kIo, "disk");
+      float x = 0;
+      if (comm.rank() == 1)
+        comm.receive(&x, 1, DType::kF32, 2, {.value = "x"});
+      else if (comm.rank() == 2)
+        half->barrier({.value = "never"});
+      else
+        comm.barrier({.value = "never"});
+    });
+  });
+  EXPECT_EQ(error.fault(), Fault::kIo);
+}
+
+TEST(LocalRanks, ARankThatReturnsEarlyIsNamed) {
+  const Error error = error_of([&] {
+    run_ranks(4, [](Communicator& comm) {
+      if (comm.rank() != 2) comm.barrier({.value = "end"});
+    });
+  });
+  EXPECT_EQ(error.fault(), Fault::kPeer);
+  EXPECT_TRUE(contains(error.what(), "rank 2 has returned")) << error.what();
+}
+
+TEST(Signature, PrintsWhatTheCallAsksFor) {
+  Signature call;
+  call.operation = Operation::kAllReduce;
+  call.num_elements = 4096;
+  call.sequence = 18233;
+  set_group(call, "data[5]");
+  set_value(call, "layers.3.mlp.grad");
+  EXPECT_EQ(to_string(call), "all_reduce sum f32 x 4096 'layers.3.mlp.grad' #18233 in group data[5]");
+}
+
+TEST(Signature, LongNamesAreCutButStillToldApart) {
+  Signature a;
+  Signature b;
+  set_value(a, std::string(100, 'x') + "a");
+  set_value(b, std::string(100, 'x') + "b");
+  EXPECT_EQ(a.value, b.value);
+  EXPECT_TRUE(contains(to_string(a), "xxx...'"));
+  EXPECT_FALSE(same_call(a, b));
+}
+
+TEST(CallLog, KeepsTheLastCallsAndThePendingOne) {
+  CallLog log;
+  EXPECT_TRUE(log.recent().empty());
+  Signature call;
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    call.sequence = i;
+    log.note_started(call);
+    log.note_finished();
+  }
+  EXPECT_FALSE(log.pending());
+  call.sequence = 100;
+  log.note_started(call);
+  const std::vector<Signature> recent = log.recent();
+  ASSERT_EQ(recent.size(), CallLog::kCapacity);
+  EXPECT_EQ(recent.front().sequence, 101 - CallLog::kCapacity);
+  EXPECT_EQ(recent.back().sequence, 100u);
+  ASSERT_TRUE(log.pending());
+  EXPECT_EQ(log.pending()->sequence, 100u);
+  EXPECT_EQ(log.num_calls(), 101u);
+}
+
+TEST(Reduce, WritesOntoAnyOfItsTerms) {
+  for (std::size_t target = 0; target < 4; ++target) {
+    std::vector<std::vector<double>> terms;
+    std::vector<const void*> pointers;
+    for (int rank = 0; rank < 4; ++rank) terms.push_back(contract::elements<double>(rank, 5000));
+    for (const auto& term : terms) pointers.push_back(term.data());
+    reduce_in_rank_order(terms[target].data(), pointers, 5000, DType::kF64, ReduceOp::kSum);
+    for (std::size_t i = 0; i < 5000; ++i)
+      ASSERT_EQ(terms[target][i], contract::reduced<double>(4, i, ReduceOp::kSum)) << target;
+  }
+}
+
+TEST(Reduce, MaxKeepsANotANumber) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float a[] = {nan, 1.0f};
+  const float b[] = {2.0f, nan};
+  const void* terms[] = {a, b};
+  float out[2] = {};
+  reduce_in_rank_order(out, terms, 2, DType::kF32, ReduceOp::kMax);
+  EXPECT_TRUE(std::isnan(out[0]) && std::isnan(out[1]));
+}
+
+TEST(Reduce, SlicesCoverAllElementsOnce) {
+  for (const std::size_t num : {0u, 1u, 7u, 64u, 1000u}) {
+    std::size_t end = 0;
+    for (int rank = 0; rank < 7; ++rank) {
+      EXPECT_EQ(slice_of(num, rank, 7).begin, end);
+      end = slice_of(num, rank, 7).end;
+    }
+    EXPECT_EQ(end, num);
+  }
+}
+
+TEST(CollectiveBackends, AreInAlphabeticalOrder) {
+  std::string last;
+  for (const CollectiveBackend& backend : collective_backends()) {
+    EXPECT_LT(last, backend.name);
+    last = backend.name;
+  }
+}
+
+TEST(CheckLauncher, AcceptsALauncherThatFits) {
+  EXPECT_NO_THROW(check_launcher({}, 1));
+  EXPECT_NO_THROW(check_launcher({.open_mpi_ranks = 4}, 4));
+  EXPECT_NO_THROW(check_launcher({.pmi_ranks = 4}, 4));
+  EXPECT_NO_THROW(check_launcher({.slurm_step = 0, .slurm_task = 3, .slurm_step_tasks = 8}, 8));
+}
+
+TEST(CheckLauncher, NamesBothNumbersAndTheFixWhenSrunStartsSingleRanks) {
+  const Error error =
+      error_of([] { check_launcher({.slurm_step = 0, .slurm_task = 3, .slurm_step_tasks = 8}, 1); });
+  EXPECT_EQ(error.exit_code(), 79);
+  EXPECT_TRUE(contains(error.what(), "srun started 8 ranks")) << error.what();
+  EXPECT_TRUE(contains(error.what(), "MPI sees 1")) << error.what();
+  EXPECT_TRUE(contains(error.what(), "srun --mpi=pmix")) << error.what();
+}
+
+TEST(CheckLauncher, RefusesAnotherMpisLauncher) {
+  EXPECT_EQ(error_of([] { check_launcher({.pmi_ranks = 4}, 1); }).fault(), Fault::kPeer);
+  EXPECT_EQ(error_of([] { check_launcher({.open_mpi_ranks = 2}, 1); }).fault(), Fault::kPeer);
+}
+
+TEST(CheckLauncher, LetsOneProcessRunInsideASlurmAllocation) {
+  EXPECT_NO_THROW(check_launcher({.slurm_task = 0, .slurm_step_tasks = 8}, 1));
+  EXPECT_NO_THROW(check_launcher({.slurm_step_tasks = 8}, 1));
+}
+
+TEST(CheckLauncher, BelievesMpirunOverTheSlurmStepOfItsDaemons) {
+  EXPECT_NO_THROW(
+      check_launcher({.open_mpi_ranks = 16, .slurm_step = 0, .slurm_task = 1, .slurm_step_tasks = 2}, 16));
+}
+
+}  // namespace
+}  // namespace takt

@@ -1,0 +1,236 @@
+// Job files: precedence, origins, and errors that point at the place.
+#include "launch/job_file.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "core/base/error.h"
+#include "launch/job_check.h"
+#include "launch/schema.h"
+
+namespace takt {
+namespace {
+
+LoadedJob parsed(std::string_view text, const JobOverrides& overrides = {}) {
+  return parse_job(text, "runs/job.toml", overrides);
+}
+
+template <class Action>
+std::string error_of(const Action& action, Fault fault = Fault::kConfig) {
+  try {
+    action();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.fault(), fault) << error.what();
+    return error.what();
+  }
+  return "no error";
+}
+
+std::string error_of_text(std::string_view text) {
+  return error_of([&] { parse_job(text, "job.toml", {}); });
+}
+
+std::string error_of_set(const std::string& set, Fault fault = Fault::kConfig) {
+  return error_of([&] { parsed("", {.sets = {set}}); }, fault);
+}
+
+void expect_same(const Job& a, const Job& b) {
+  for (const JobKey& key : job_keys()) EXPECT_EQ(key.get(a), key.get(b)) << key.name;
+}
+
+TEST(JobFile, AnEmptyFileIsAllDefaults) {
+  expect_same(parsed("").job, Job{});
+}
+
+TEST(JobFile, TheExampleLoadsAndFits) {
+  const LoadedJob loaded = load_job(TAKT_SOURCE_DIR "/examples/gpt/kjv.toml", {});
+  check_job(loaded.job);
+  EXPECT_EQ(loaded.job.optimizer.schedule.kind, "cosine");
+  EXPECT_EQ(loaded.job.data.train, std::vector<std::string>{"data/kjv.train.bin"});
+}
+
+TEST(JobFile, LaterSourcesOverrideEarlierOnes) {
+  const std::string_view file = "[train]\nsteps = 1\n";
+  EXPECT_EQ(parsed(file).job.train.steps, 1);
+  JobOverrides overrides{.environment = {"HOME=/root", "TAKT_TRAIN_STEPS=2"}};
+  EXPECT_EQ(parsed(file, overrides).job.train.steps, 2);
+  overrides.sets = {"train.steps=3", "train.steps=4"};
+  EXPECT_EQ(parsed(file, overrides).job.train.steps, 4);
+  overrides.flags = {{.flag = "--steps", .key = "train.steps", .value = "5"}};
+  EXPECT_EQ(parsed(file, overrides).job.train.steps, 5);
+}
+
+TEST(JobFile, SetTakesTomlValuesAndBareWords) {
+  const Job job =
+      parsed("", {.sets = {"mesh.layout={tensor=2}", "optimizer.lr=1e-3", "model.init=runs/a b/final",
+                           "name=2026", "data.train=a.bin", "data.valid=['b.bin', 'c.bin']",
+                           "train.global_batch=32 samples", "optimizer.schedule={kind='wsd', warmup=7}"}})
+          .job;
+  EXPECT_FALSE(job.mesh.is_auto);
+  EXPECT_EQ(job.mesh.tensor, 2);
+  EXPECT_EQ(job.mesh.data, 0);
+  EXPECT_EQ(job.optimizer.lr, 1e-3);
+  EXPECT_EQ(job.model.init, "runs/a b/final");
+  EXPECT_EQ(job.name, "2026");
+  EXPECT_EQ(job.data.train, std::vector<std::string>{"a.bin"});
+  EXPECT_EQ(job.data.valid.size(), 2u);
+  EXPECT_TRUE(job.train.global_batch_in_samples);
+  EXPECT_EQ(job.optimizer.schedule.warmup, 7);
+}
+
+TEST(JobFile, EffectiveFileTellsOriginsAndLoadsToTheSameJob) {
+  const LoadedJob loaded =
+      parsed("name = \"a \\\"b\\\" # c\"\n[optimizer]\nlr = 0.1\nschedule = { kind = \"linear\" }\n",
+             {.environment = {"TAKT_SEED=7"},
+              .sets = {"mesh.layout={tensor=2}", "checkpoint.every=90s"},
+              .flags = {{.flag = "--steps", .key = "train.steps", .value = "5"}}});
+  const std::string text = effective_file(loaded);
+  EXPECT_NE(text.find("lr = 0.1                                  # job.toml:3\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("schedule.kind = \"linear\"                  # job.toml:4\n"), std::string::npos)
+      << text;
+  EXPECT_NE(text.find("seed = 7                                  # env TAKT_SEED\n"), std::string::npos)
+      << text;
+  EXPECT_NE(text.find("layout = { tensor = 2 }                   # --set\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("steps = 5                                 # --steps\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("keep = 3                                  # default\n"), std::string::npos) << text;
+  expect_same(parsed(text).job, loaded.job);
+}
+
+TEST(JobFile, UnknownKeyPointsAtItAndSuggests) {
+  EXPECT_EQ(error_of_text("\n[optimizer]\nlearning_rate = 6e-4\n"),
+            "job.toml:3:1: unknown key 'optimizer.learning_rate'\n"
+            "  3 | learning_rate = 6e-4\n"
+            "    | ^~~~~~~~~~~~~ did you mean 'lr'?");
+  EXPECT_EQ(error_of_text("[optimiser]\nlr = 1\n"),
+            "job.toml:1:2: unknown key 'optimiser'\n"
+            "  1 | [optimiser]\n"
+            "    |  ^~~~~~~~~ did you mean 'optimizer'?");
+}
+
+TEST(JobFile, WrongValuesPointAtTheValueAndSayWhatWasWanted) {
+  EXPECT_EQ(error_of_text("[optimizer]\nlr   = \"fast\"  # c\n"),
+            "job.toml:2:8: optimizer.lr: wanted a number, above 0, got \"fast\"\n"
+            "  2 | lr   = \"fast\"  # c\n"
+            "    |        ^~~~~~");
+  EXPECT_EQ(error_of_text("optimizer = { kind = \"adam\" }"),
+            "job.toml:1:22: optimizer.kind: wanted one of \"adamw\", \"sgd\", got \"adam\"\n"
+            "  1 | optimizer = { kind = \"adam\" }\n"
+            "    |                      ^~~~~~ did you mean \"adamw\"?");
+  EXPECT_EQ(error_of_text("[train]\nglobal_batch = 8192"),
+            "job.toml:2:16: train.global_batch: wanted \"8192 tokens\" or \"32 samples\", got 8192\n"
+            "  2 | global_batch = 8192\n"
+            "    |                ^~~~");
+  EXPECT_EQ(error_of_text("optimizer = 3"),
+            "job.toml:1:13: optimizer: wanted a table, got 3\n"
+            "  1 | optimizer = 3\n"
+            "    |             ^");
+}
+
+TEST(JobFile, CaretsStandUnderCharactersAfterTabsAndLettersOfManyBytes) {
+  EXPECT_EQ(error_of_text("\t\"ü\" = 1\n"),
+            "job.toml:1:2: unknown key 'ü'\n"
+            "  1 | \t\"ü\" = 1\n"
+            "    | \t^~~ 'takt keys' lists all keys");
+}
+
+TEST(JobFile, AValueOfSeveralLinesIsUnderlinedToTheEndOfItsFirst) {
+  EXPECT_EQ(error_of_text("[optimizer]\nbetas = [0.9,\n 2.0]\n"),
+            "job.toml:2:9: optimizer.betas: wanted a list of two numbers, each at least 0 and below 1, got "
+            "[0.9, 2]\n"
+            "  2 | betas = [0.9,\n"
+            "    |         ^~~~~");
+}
+
+TEST(JobFile, WhatIsNotTomlIsPointedAt) {
+  EXPECT_EQ(error_of_text("seed = 1\nseed = 2\n").rfind("job.toml:2:", 0), 0u);
+  EXPECT_EQ(error_of_text("\n[train\n").rfind("job.toml:2:7: not TOML: ", 0), 0u);
+  EXPECT_EQ(error_of_text("name = kjv").rfind("job.toml:1:8: not TOML: ", 0), 0u);
+}
+
+TEST(JobFile, TheFirstErrorOfTheTextIsTheOneShown) {
+  EXPECT_EQ(error_of_text("zzz = 1\naaa = 2\n").rfind("job.toml:1:1: unknown key 'zzz'", 0), 0u);
+}
+
+TEST(JobFile, ControlCharactersOfAFileNeverReachTheTerminal) {
+  const std::string message = error_of_text("\"\\u001b[2J\" = 1");
+  EXPECT_EQ(message.find('\x1b'), std::string::npos);
+}
+
+TEST(JobFile, OverridesAreNamedInTheirErrors) {
+  EXPECT_EQ(error_of_set("optimizer.learning_rate=1"),
+            "--set optimizer.learning_rate=1: unknown key 'optimizer.learning_rate'\n  did you mean 'lr'?");
+  EXPECT_EQ(error_of_set("optimizer.lr=fast"),
+            "--set optimizer.lr=fast: optimizer.lr: wanted a number, above 0, got \"fast\"");
+  EXPECT_EQ(error_of_set("train.steps=1\nseed=3"),
+            "--set train.steps=1?seed=3: train.steps: wanted a whole number, from 1 to 1000000000000, got "
+            "\"1?seed=3\"");
+  EXPECT_NE(error_of_set("name=\xff").find("not UTF-8"), std::string::npos);
+  EXPECT_EQ(error_of_set("train.steps", Fault::kUsage),
+            "--set train.steps: wanted KEY=VALUE\n  such as --set optimizer.lr=1e-3");
+}
+
+TEST(JobFile, UnknownVariablesOfOursAreErrorsAndOthersAreIgnored) {
+  EXPECT_EQ(error_of([] { parsed("", {.environment = {"TAKT_OPTIMIZER_LRR=1"}}); }),
+            "environment TAKT_OPTIMIZER_LRR: no key of the job file has this variable\n"
+            "  did you mean TAKT_OPTIMIZER_LR?");
+  EXPECT_EQ(error_of([] { parsed("", {.environment = {"TAKT_SEED=x"}}); }),
+            "environment TAKT_SEED=x: seed: wanted a whole number, at least 0, got \"x\"");
+  expect_same(parsed("", {.environment = {"TAKT_HOME=1", "OPTIMIZER_LR=1", "TAKT_"}}).job, Job{});
+}
+
+TEST(JobFile, FilesThatCannotBeReadAreConfigurationErrors) {
+  const std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) / ("takt_job_file_test." + std::to_string(::getpid()));
+  std::filesystem::create_directories(folder);
+  EXPECT_EQ(error_of([&] { load_job(folder / "none.toml", {}); }),
+            "job file " + (folder / "none.toml").string() + " cannot be read: No such file or directory");
+  EXPECT_EQ(error_of([&] { load_job(folder, {}); }),
+            "job file " + folder.string() + " cannot be read: it is a directory");
+  std::ofstream(folder / "large.toml") << std::string((1 << 20) + 1, '#');
+  EXPECT_EQ(error_of([&] { load_job(folder / "large.toml", {}); }),
+            "job file " + (folder / "large.toml").string() + " cannot be read: it is larger than 1 MiB");
+  std::filesystem::remove_all(folder);
+}
+
+Job good_job() {
+  Job job;
+  job.data.train = {"a.bin"};
+  job.data.tokenizer = "t.json";
+  return job;
+}
+
+TEST(JobCheck, DefaultsWithDataPass) {
+  check_job(good_job());
+}
+
+TEST(JobCheck, KeysThatContradictEachOtherAreRefused) {
+  const auto refused = [](void (*change)(Job&)) {
+    Job job = good_job();
+    change(job);
+    return error_of([&] { check_job(job); });
+  };
+  EXPECT_NE(refused([](Job& j) { j.data.train.clear(); }).find("data.train is missing"), std::string::npos);
+  EXPECT_NE(refused([](Job& j) { j.data.tokenizer.clear(); }).find("model.vocab is 0"), std::string::npos);
+  EXPECT_NE(refused([](Job& j) { j.eval.every = 5; }).find("data.valid names no file"), std::string::npos);
+  EXPECT_EQ(refused([](Job& j) { j.model.embed = 250; }),
+            "model.embed 250 is not a multiple of model.heads 4\n  nearest that fits: embed = 252");
+  EXPECT_NE(refused([](Job& j) { j.model.kv_heads = 3; }).find("model.kv_heads 3"), std::string::npos);
+  EXPECT_NE(refused([](Job& j) { j.model.embed = 12; }).find("wanted an even number"), std::string::npos);
+  EXPECT_EQ(refused([](Job& j) { j.train.global_batch_tokens = 1000; }),
+            "train.global_batch 1000 tokens is not a multiple of model.seq 256\n"
+            "  nearest that fits: \"1024 tokens\"");
+  EXPECT_NE(refused([](Job& j) { j.train.micro_batch = 5; }).find("train.micro_batch 5"), std::string::npos);
+  EXPECT_NE(refused([](Job& j) {
+              j.train.global_batch_in_samples = true;
+              j.train.global_batch_tokens = std::int64_t{1} << 62;
+            }).find("2^40"),
+            std::string::npos);
+  EXPECT_NE(refused([](Job& j) { j.optimizer.schedule.decay = 5; }).find("no decay phase"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace takt

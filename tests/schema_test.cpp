@@ -1,0 +1,157 @@
+// What must hold for every key of the table, and for finding keys by what people write.
+#include "launch/schema.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "launch/job_toml.h"
+
+namespace takt {
+namespace {
+
+TEST(Schema, NamesAreUniqueAndNoKeyIsAlsoATable) {
+  std::set<std::string> names;
+  for (const JobKey& key : job_keys()) {
+    EXPECT_TRUE(names.insert(key.name).second) << key.name;
+    EXPECT_FALSE(is_job_table(key.name)) << key.name;
+  }
+}
+
+TEST(Schema, VariablesOfTheEnvironmentAreUnique) {
+  std::set<std::string> names;
+  for (const JobKey& key : job_keys())
+    EXPECT_TRUE(names.insert(environment_name(key.name)).second) << key.name;
+}
+
+TEST(Schema, EveryKeyExplainsItself) {
+  for (const JobKey& key : job_keys()) {
+    EXPECT_FALSE(key.type.empty()) << key.name;
+    EXPECT_TRUE(key.help.ends_with('.')) << key.name;
+  }
+}
+
+TEST(Schema, EveryDefaultIsAcceptedAndReadsBack) {
+  for (const JobKey& key : job_keys()) {
+    const auto value = read_toml_value(key.get(Job{}));
+    ASSERT_TRUE(value) << key.name;
+    Job job;
+    EXPECT_TRUE(key.set(job, *value)) << key.name << " = " << key.get(Job{});
+    EXPECT_EQ(key.get(job), key.get(Job{})) << key.name;
+  }
+}
+
+TEST(Schema, EveryChoiceIsAccepted) {
+  for (const JobKey& key : job_keys())
+    for (const std::string& choice : key.choices) {
+      Job job;
+      EXPECT_TRUE(key.set(job, {.data = choice, .at = {}})) << key.name << " = " << choice;
+      EXPECT_EQ(key.get(job), toml_text(std::string_view(choice)));
+    }
+}
+
+TEST(Schema, NoKeyTakesADateAndARefusedValueChangesNothing) {
+  for (const JobKey& key : job_keys()) {
+    Job job;
+    EXPECT_FALSE(key.set(job, {})) << key.name;
+    EXPECT_EQ(key.get(job), key.get(Job{})) << key.name;
+  }
+}
+
+struct Case {
+  std::string key;
+  std::string value;
+};
+
+TEST(Schema, ValuesWithUnitsReadBack) {
+  for (const auto& [name, value] : std::vector<Case>{{"train.global_batch", "\"32 samples\""},
+                                                     {"train.global_batch", "\"512 tokens\""},
+                                                     {"checkpoint.every", "\"500 steps\""},
+                                                     {"checkpoint.every", "\"20m\""},
+                                                     {"checkpoint.every", "\"1.5s\""},
+                                                     {"checkpoint.every", "\"2h\""},
+                                                     {"checkpoint.every", "\"off\""},
+                                                     {"eval.every", "\"100 steps\""},
+                                                     {"eval.every", "\"off\""},
+                                                     {"mesh.bucket", "\"40MB\""},
+                                                     {"mesh.bucket", "\"64MiB\""},
+                                                     {"mesh.bucket", "\"12345B\""},
+                                                     {"mesh.bucket", "\"auto\""},
+                                                     {"mesh.layout", "\"auto\""},
+                                                     {"mesh.layout", "{ tensor = 2 }"},
+                                                     {"mesh.layout", "{ data = 4, tensor = 2 }"},
+                                                     {"optimizer.betas", "[0.9, 0.999]"},
+                                                     {"optimizer.lr", "0.1"},
+                                                     {"optimizer.lr", "1e-300"},
+                                                     {"name", R"("a \"b\" \\ ü")"}}) {
+    Job job;
+    const JobKey* key = find_job_key(name);
+    ASSERT_NE(key, nullptr) << name;
+    ASSERT_TRUE(key->set(job, read_toml_value(value).value())) << name << " = " << value;
+    EXPECT_EQ(key->get(job), value);
+  }
+}
+
+TEST(Schema, WrongTypesUnitsAndRangesAreRefused) {
+  for (const auto& [name, value] : std::vector<Case>{{"train.global_batch", "8192"},
+                                                     {"train.global_batch", "\"8192\""},
+                                                     {"train.global_batch", "\"8192 tok\""},
+                                                     {"train.global_batch", "\"0 tokens\""},
+                                                     {"train.global_batch", "\"-1 tokens\""},
+                                                     {"checkpoint.every", "\"0 steps\""},
+                                                     {"checkpoint.every", "\"0s\""},
+                                                     {"checkpoint.every", "\"20 minutes\""},
+                                                     {"checkpoint.every", "500"},
+                                                     {"checkpoint.keep", "1"},
+                                                     {"eval.every", "\"20m\""},
+                                                     {"mesh.bucket", "\"0MB\""},
+                                                     {"mesh.bucket", "\"40 parsec\""},
+                                                     {"mesh.layout", "{}"},
+                                                     {"mesh.layout", "{ data = 0 }"},
+                                                     {"mesh.layout", "{ context = 2 }"},
+                                                     {"mesh.layout", "\"tensor\""},
+                                                     {"optimizer.lr", "0"},
+                                                     {"optimizer.lr", "-1e-3"},
+                                                     {"optimizer.lr", "nan"},
+                                                     {"optimizer.lr", "inf"},
+                                                     {"optimizer.lr", "\"fast\""},
+                                                     {"optimizer.betas", "[0.9]"},
+                                                     {"optimizer.betas", "[0.9, 1.0]"},
+                                                     {"model.layers", "4.0"},
+                                                     {"model.layers", "0"},
+                                                     {"model.layers", "9223372036854775807"},
+                                                     {"model.tied", "1"},
+                                                     {"data.train", "[1]"},
+                                                     {"train.precision", "\"fp64\""},
+                                                     {"seed", "-1"},
+                                                     {"threads", "99999"}}) {
+    Job job;
+    const JobKey* key = find_job_key(name);
+    ASSERT_NE(key, nullptr) << name;
+    EXPECT_FALSE(key->set(job, read_toml_value(value).value())) << name << " = " << value;
+    EXPECT_EQ(key->get(job), key->get(Job{})) << name << " = " << value;
+  }
+}
+
+TEST(Schema, UnknownKeysSuggestWhatWasMeant) {
+  EXPECT_EQ(suggest_job_key("optimizer.learning_rate"), "lr");
+  EXPECT_EQ(suggest_job_key("train.lr"), "optimizer.lr");
+  EXPECT_EQ(suggest_job_key("model.n_layer"), "layers");
+  EXPECT_EQ(suggest_job_key("optimizer.schedule.warmup_steps"), "warmup");
+  EXPECT_EQ(suggest_job_key("optimiser"), "optimizer");
+  EXPECT_EQ(suggest_job_key("optimizer.shedule"), "schedule");
+  EXPECT_EQ(suggest_job_key("train.batch_size"), "global_batch");
+  EXPECT_EQ(suggest_job_key("guard.zzzzzzzzzzzz"), std::nullopt);
+}
+
+TEST(Schema, DocsJobMdIsCurrent) {
+  std::ifstream file(TAKT_SOURCE_DIR "/docs/job.md");
+  std::ostringstream text;
+  text << file.rdbuf();
+  EXPECT_EQ(text.str(), job_keys_markdown()) << "run: takt keys --markdown > docs/job.md";
+}
+
+}  // namespace
+}  // namespace takt
