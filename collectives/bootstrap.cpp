@@ -65,7 +65,8 @@ LauncherView launcher_view() {
 void check_launcher(const LauncherView& launcher, int num_mpi_ranks) {
   if (launcher.open_mpi_ranks)
     return require_ranks(launcher.open_mpi_ranks, "Open MPI's mpirun", "OMPI_COMM_WORLD_SIZE", num_mpi_ranks);
-  if (launcher.pmi_ranks) return require_ranks(launcher.pmi_ranks, "the launcher", "PMI_SIZE", num_mpi_ranks);
+  if (launcher.pmi_ranks)
+    return require_ranks(launcher.pmi_ranks, "mpiexec or srun", "PMI_SIZE", num_mpi_ranks);
   const bool is_slurm_task = launcher.slurm_step && launcher.slurm_task;
   if (is_slurm_task) require_ranks(launcher.slurm_step_tasks, "srun", "SLURM_STEP_NUM_TASKS", num_mpi_ranks);
 }

@@ -1,4 +1,5 @@
-// Communicator: a group of ranks that exchange buffers. Backends: local (threads), mpi (processes), nccl (GPUs).
+// Communicator: a group of ranks that exchange buffers. Backends: local (threads), mpi (processes), nccl
+// (GPUs).
 #pragma once
 
 #include <cstddef>
@@ -35,24 +36,28 @@ class Communicator {
   virtual int size() const = 0;
 
   // In place: buffer[i] becomes the reduction over ranks.
-  virtual void all_reduce(void* buffer, std::size_t num_elements, DType dtype, ReduceOp op, const CallSite& at) = 0;
+  virtual void all_reduce(void* buffer, std::size_t num_elements, DType dtype, ReduceOp op,
+                          const CallSite& at) = 0;
   // receive: size() x num_elements, the ranks' send buffers in rank order.
   virtual void all_gather(const void* send, void* receive, std::size_t num_elements, DType dtype,
                           const CallSite& at) = 0;
   // send: size() x num_elements; rank r receives the reduction of everybody's r-th part.
-  virtual void reduce_scatter(const void* send, void* receive, std::size_t num_elements, DType dtype, ReduceOp op,
-                              const CallSite& at) = 0;
+  virtual void reduce_scatter(const void* send, void* receive, std::size_t num_elements, DType dtype,
+                              ReduceOp op, const CallSite& at) = 0;
   // send, receive: size() x num_elements; part r goes to rank r, and part r came from rank r.
   virtual void all_to_all(const void* send, void* receive, std::size_t num_elements, DType dtype,
                           const CallSite& at) = 0;
   // In place: everybody's buffer becomes the root's.
-  virtual void broadcast(void* buffer, std::size_t num_elements, DType dtype, int root, const CallSite& at) = 0;
+  virtual void broadcast(void* buffer, std::size_t num_elements, DType dtype, int root,
+                         const CallSite& at) = 0;
   // Point to point. Only the two ranks call; a pair's messages arrive in order.
-  virtual void send(const void* buffer, std::size_t num_elements, DType dtype, int to, const CallSite& at) = 0;
+  virtual void send(const void* buffer, std::size_t num_elements, DType dtype, int to,
+                    const CallSite& at) = 0;
   virtual void receive(void* buffer, std::size_t num_elements, DType dtype, int from, const CallSite& at) = 0;
   virtual void barrier(const CallSite& at) = 0;
 
-  // Every rank of this group calls it. Ranks with the same color form a new group, ordered by their rank here.
+  // Every rank of this group calls it. Ranks with the same color form a new group, ordered by their rank
+  // here.
   virtual std::unique_ptr<Communicator> split(int color, std::string_view name) = 0;
 };
 

@@ -13,9 +13,11 @@ namespace takt {
 class MpiGroups;
 
 struct MpiOptions {
-  // Shared memory of each rank in each group; between hosts, private scratch of that size. Data passes in
-  // such pieces.
-  std::size_t slot_bytes = std::size_t{1} << 20;
+  // Shared memory of each rank in each group. Data passes through it in halves, which should stay in the
+  // second-level cache: 256 KiB was the fastest of 256 KiB to 4 MiB for an all-reduce of 16 MB on 2 ranks.
+  std::size_t slot_bytes = std::size_t{256} << 10;
+  // Private memory of each rank in each group that spans hosts, twice. Larger pieces are fewer messages.
+  std::size_t scratch_bytes = std::size_t{4} << 20;
   // false: messages even inside a host, so that one host can test what several do.
   bool use_shared_memory = true;
 };

@@ -26,12 +26,12 @@ class MpiMessages final : public MpiCommunicator {
       : MpiCommunicator(group, setting, std::move(member)),
         num_ranks_(static_cast<std::size_t>(size())),
         // All-to-all needs room for at least one element of every rank.
-        scratch_bytes_(size() > 1 ? std::max(setting.options.slot_bytes, num_ranks_ * kElementBytes) : 0),
+        scratch_bytes_(size() > 1 ? std::max(setting.options.scratch_bytes, num_ranks_ * kElementBytes) : 0),
         outgoing_(scratch_bytes_),
         incoming_(scratch_bytes_),
         calls_(num_ranks_),
         terms_(num_ranks_) {
-    TAKT_REQUIRE(scratch_bytes_ <= kMaxScratchBytes, "mpi: slot is ", scratch_bytes_,
+    TAKT_REQUIRE(scratch_bytes_ <= kMaxScratchBytes, "mpi: scratch is ", scratch_bytes_,
                  " bytes, wanted at most ", kMaxScratchBytes);
   }
 

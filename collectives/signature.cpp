@@ -3,7 +3,6 @@
 #include "collectives/signature.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "core/base/error.h"
 
@@ -21,7 +20,7 @@ template <std::size_t kSize>
 void copy_cut(std::array<char, kSize>& out, std::string_view text) {
   out.fill('\0');
   const std::size_t kept = std::min(text.size(), kSize - 1);
-  std::memcpy(out.data(), text.data(), kept);
+  std::copy_n(text.begin(), kept, out.begin());
   if (kept < text.size()) std::fill(out.end() - 4, out.end() - 1, '.');
 }
 

@@ -12,9 +12,9 @@ namespace takt {
 
 // Sizes that follow from the job and the mesh.
 struct BatchPlan {
-  std::int64_t samples_a_step = 0;      // over all ranks
-  std::int64_t micro_batch = 0;         // samples a data rank computes at once
-  std::int64_t num_micro_batches = 0;   // a step
+  std::int64_t samples_a_step = 0;         // over all ranks
+  std::int64_t micro_batch = 0;            // samples a data rank computes at once
+  std::int64_t num_micro_batches = 0;      // a step
   std::int64_t samples_a_micro_batch = 0;  // over all data ranks
 };
 // Throws kConfig if the batch cannot be split, naming sizes that fit.
@@ -24,9 +24,11 @@ BatchPlan plan_batch(const Job& job, const Mesh& mesh);
 inline constexpr std::string_view kTokens = "tokens";
 inline constexpr std::string_view kTargets = "targets";
 inline constexpr std::string_view kHyper = "hyper";
-inline constexpr std::string_view kMicroBatch = "micro_batch";  // forward and backward, adding to the accumulators
-inline constexpr std::string_view kUpdate = "update";           // reduces and clips gradients, updates; outputs: mean loss, gradient norm
-inline constexpr std::string_view kEvaluate = "evaluate";       // output: the sum of the losses of one micro-batch
+inline constexpr std::string_view kMicroBatch =
+    "micro_batch";  // forward and backward, adding to the accumulators
+inline constexpr std::string_view kUpdate =
+    "update";  // reduces and clips gradients, updates; outputs: mean loss, gradient norm
+inline constexpr std::string_view kEvaluate = "evaluate";  // output: the loss of every token [batch, seq]
 
 // Sees a program after each pass: "build", "autodiff", "parallelize", "bucket".
 using PassObserver = std::function<void(std::string_view pass, std::string_view program, const Graph& graph)>;

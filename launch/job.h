@@ -14,9 +14,9 @@ namespace takt {
 
 struct DataConfig {
   std::string kind = "tokens";
-  std::vector<std::string> train;   // llm.c .bin files, or Megatron prefixes
+  std::vector<std::string> train;  // llm.c .bin files, or Megatron prefixes
   std::vector<std::string> valid;
-  std::string tokenizer;            // tokenizer.json; needed to generate text and for bits per byte
+  std::string tokenizer;  // tokenizer.json; needed to generate text and for bits per byte
 };
 
 struct TrainConfig {
@@ -24,34 +24,34 @@ struct TrainConfig {
   bool global_batch_in_samples = false;     // true: the number above counts samples
   std::int64_t micro_batch = 0;             // samples a rank computes at once; 0: chosen by the plan
   std::int64_t steps = 1000;
-  std::string precision = "fp32";           // fp32
-  double grad_clip = 1.0;                   // 0: off
+  std::string precision = "fp32";  // fp32
+  double grad_clip = 1.0;          // 0: off
 };
 
 struct MeshConfig {
-  bool is_auto = true;                      // layout = "auto": all ranks on data
-  std::int64_t data = 1;                    // 0: what the other axes leave
+  bool is_auto = true;    // layout = "auto": all ranks on data
+  std::int64_t data = 1;  // 0: what the other axes leave
   std::int64_t tensor = 1;
-  double bucket_bytes = 0;                  // 0: chosen from the data-parallel degree
+  double bucket_bytes = 0;  // 0: chosen from the data-parallel degree
 };
 
 struct CheckpointConfig {
-  std::int64_t every_steps = 0;             // "500 steps"; 0: only at the end
-  double every_s = 0;                       // "20m"
+  std::int64_t every_steps = 0;  // "500 steps"; 0: only at the end
+  double every_s = 0;            // "20m"
   std::int64_t keep = 3;
 };
 
 struct EvalConfig {
-  std::int64_t every = 0;                   // steps; 0: only at the end
-  std::int64_t batches = 0;                 // global micro-batches; 0: the whole validation set
+  std::int64_t every = 0;    // steps; 0: only at the end
+  std::int64_t samples = 0;  // of model.seq tokens; 0: the whole validation set
 };
 
 struct LogConfig {
-  std::int64_t every = 10;                  // steps between console lines
+  std::int64_t every = 10;  // steps between console lines
 };
 
 struct GuardConfig {
-  std::string nan = "stop";                 // stop
+  std::string nan = "stop";  // stop
 };
 
 struct Job {
@@ -66,7 +66,7 @@ struct Job {
   EvalConfig eval;
   LogConfig log;
   GuardConfig guard;
-  int threads = 0;                          // CPU threads a rank; 0: cores of the host over its ranks
+  int threads = 0;  // CPU threads a rank; 0: cores of the host over its ranks
 };
 
 }  // namespace takt

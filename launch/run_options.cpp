@@ -17,7 +17,8 @@ void add_job_options(CLI::App& app, RunOptions& options) {
 void add_run_options(CLI::App& app, RunOptions& options) {
   add_job_options(app, options);
   app.add_option("--out", options.out, "The run directory, instead of runs/NAME.TIME")->type_name("DIR");
-  app.add_option("--resume", options.resume, "auto, none, or a checkpoint directory")
+  app.add_option("--resume", options.resume,
+                 "auto (go on where DIR has a checkpoint), never, or a checkpoint or run directory")
       ->type_name("FROM")
       ->capture_default_str();
   app.add_flag("--dry-run", options.dry_run,

@@ -19,7 +19,7 @@ struct RunOptions {
   std::vector<std::string> sets;      // "optimizer.lr=1e-3"
   std::optional<std::int64_t> steps;  // instead of train.steps
   std::optional<std::string> out;     // the run directory
-  std::string resume = "auto";        // auto | none | a checkpoint directory
+  std::string resume = "auto";        // auto | never | a checkpoint or run directory
   bool dry_run = false;               // print the effective file and stop
 };
 

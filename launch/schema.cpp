@@ -179,8 +179,8 @@ Keys run_keys() {
           .also_known_as({"keep_last", "save_total_limit"}),
       eval_every_key(),
       whole_key(
-          "eval.batches", [](Job & j) -> auto& { return j.eval.batches; }, from_to(0, kMostSteps),
-          "global micro-batches", "How much of the validation set to use. 0: all.")
+          "eval.samples", [](Job & j) -> auto& { return j.eval.samples; }, from_to(0, kMostSteps),
+          "samples of model.seq tokens", "How much of the validation set to use. 0: all.")
           .also_known_as({"iters", "eval_iters", "steps"}),
       whole_key(
           "log.every", [](Job & j) -> auto& { return j.log.every; }, from_to(1, kMostSteps), "steps",

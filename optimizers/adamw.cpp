@@ -3,8 +3,8 @@
 //   g = factor grad;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   p = p - lr ( m c1 / (sqrt(v c2) + eps) + decay p ),   c = 1 / (1 - beta^t) from the host
 //
-// An update whose factor is not finite leaves everything as it was: the step is refused before weights change.
-// Source    Loshchilov and Hutter 2019, arXiv:1711.05101.
+// An update whose factor is not finite leaves everything as it was: the step is refused before weights
+// change. Source    Loshchilov and Hutter 2019, arXiv:1711.05101.
 #include "optimizers/adamw.h"
 
 #include <cmath>
@@ -19,7 +19,10 @@ namespace {
 struct Constants {
   double beta1, beta2, eps, decay;
   explicit Constants(const OpArgs& args)
-      : beta1(args.attrs.number("beta1")), beta2(args.attrs.number("beta2")), eps(args.attrs.number("eps")), decay(args.attrs.number("decay")) {}
+      : beta1(args.attrs.number("beta1")),
+        beta2(args.attrs.number("beta2")),
+        eps(args.attrs.number("eps")),
+        decay(args.attrs.number("decay")) {}
 };
 
 void reference(const OpArgs& args, std::span<const Array* const> in, std::span<Array> out) {
@@ -28,7 +31,8 @@ void reference(const OpArgs& args, std::span<const Array* const> in, std::span<A
   const double factor = in[5]->data[0];
   for (std::size_t i = 0; i < out[0].data.size(); ++i) {
     const double p = in[0]->data[i], g = factor * in[1]->data[i];
-    const double m = c.beta1 * in[2]->data[i] + (1 - c.beta1) * g, v = c.beta2 * in[3]->data[i] + (1 - c.beta2) * g * g;
+    const double m = c.beta1 * in[2]->data[i] + (1 - c.beta1) * g,
+                 v = c.beta2 * in[3]->data[i] + (1 - c.beta2) * g * g;
     out[0].data[i] = p - hyper[0] * (m * hyper[1] / (std::sqrt(v * hyper[2]) + c.eps) + c.decay * p);
     out[1].data[i] = m;
     out[2].data[i] = v;
@@ -37,7 +41,8 @@ void reference(const OpArgs& args, std::span<const Array* const> in, std::span<A
 
 CpuKernel cpu(const CpuNode& node) {
   const Constants c(node);
-  const auto beta1 = static_cast<float>(c.beta1), beta2 = static_cast<float>(c.beta2), eps = static_cast<float>(c.eps), decay = static_cast<float>(c.decay);
+  const auto beta1 = static_cast<float>(c.beta1), beta2 = static_cast<float>(c.beta2),
+             eps = static_cast<float>(c.eps), decay = static_cast<float>(c.decay);
   return [=, n = node.input(0).num_elements(), threads = node.num_threads](const KernelArgs& k) {
     const float* hyper = k.input<float>(4);
     const float lr = hyper[0], c1 = hyper[1], c2 = hyper[2], factor = k.input<float>(5)[0];
@@ -61,7 +66,8 @@ void build_sample(Graph& g) {
   const ValueId v = softmax(g, g.input("x", desc), "v");  // second moments are positive
   const ValueId hyper = softmax(g, g.input("y", {{{"hyper", 3}}, DType::kF32}), "hyper");
   const ValueId factor = g.input("factor", {});
-  g.append(adamw_op(), {p, grad, m, v, hyper, factor}, {{"beta1", 0.9}, {"beta2", 0.95}, {"eps", 1e-8}, {"decay", 0.1}}, "update");
+  g.append(adamw_op(), {p, grad, m, v, hyper, factor},
+           {{"beta1", 0.9}, {"beta2", 0.95}, {"eps", 1e-8}, {"decay", 0.1}}, "update");
 }
 
 }  // namespace
@@ -78,11 +84,14 @@ const OpDef& adamw_op() {
   return op;
 }
 
-void append_adamw(Graph& graph, const OptimizerConfig& config, const UpdateInputs& in, std::span<const ValueId> state) {
+void append_adamw(Graph& graph, const OptimizerConfig& config, const UpdateInputs& in,
+                  std::span<const ValueId> state) {
   const Value& parameter = graph.value(in.parameter);
   const double decay = parameter.parameter->decays ? config.weight_decay : 0.0;
-  graph.append(adamw_op(), {in.parameter, in.gradient, state[0], state[1], in.hyper, in.factor},
-               {{"beta1", config.betas[0]}, {"beta2", config.betas[1]}, {"eps", config.eps}, {"decay", decay}}, "update." + parameter.name);
+  graph.append(
+      adamw_op(), {in.parameter, in.gradient, state[0], state[1], in.hyper, in.factor},
+      {{"beta1", config.betas[0]}, {"beta2", config.betas[1]}, {"eps", config.eps}, {"decay", decay}},
+      "update." + parameter.name);
 }
 
 }  // namespace takt

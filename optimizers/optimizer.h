@@ -11,12 +11,14 @@
 
 namespace takt {
 
-// What every update reads. `hyper` is an input the host writes before each step: f32[hyper = 3], see StepHyper.
+// What every update reads. `hyper` is an input the host writes before each step: f32[hyper = 3], see
+// StepHyper.
 struct UpdateInputs {
   ValueId parameter;
-  ValueId gradient;   // the sum over the global batch, before clipping
+  ValueId gradient;  // the sum over the global batch, before clipping
   ValueId hyper;
-  ValueId factor;     // scalar; gradients are multiplied by it; an update with a factor that is not finite does nothing
+  ValueId factor;  // scalar; gradients are multiplied by it; an update with a factor that is not finite does
+                   // nothing
 };
 
 // The numbers that change every step, in the order in which they stand in `hyper`.
@@ -27,11 +29,12 @@ struct StepHyper {
 };
 
 struct OptimizerDef {
-  std::string name;                                   // optimizer.kind in the job file
-  std::vector<std::string> slots;                     // state tensors a parameter, each of the parameter's shape
+  std::string name;                // optimizer.kind in the job file
+  std::vector<std::string> slots;  // state tensors a parameter, each of the parameter's shape
   // Appends the update; state values are made by the caller, one a slot.
-  void (*append)(Graph& graph, const OptimizerConfig& config, const UpdateInputs& inputs, std::span<const ValueId> state);
-  const OpDef& (*op)();                               // for the contract tests
+  void (*append)(Graph& graph, const OptimizerConfig& config, const UpdateInputs& inputs,
+                 std::span<const ValueId> state);
+  const OpDef& (*op)();  // for the contract tests
 };
 
 std::span<const OptimizerDef> optimizer_registry();

@@ -15,12 +15,12 @@ struct ScheduleConfig {
 };
 
 struct OptimizerConfig {
-  std::string kind = "adamw";     // adamw | sgd
+  std::string kind = "adamw";  // adamw | sgd
   double lr = 6e-4;
   std::array<double, 2> betas = {0.9, 0.95};  // adamw
   double eps = 1e-8;                          // adamw
   double momentum = 0.9;                      // sgd
-  double weight_decay = 0.1;      // decoupled; not applied to norms and biases
+  double weight_decay = 0.1;                  // decoupled; not applied to norms and biases
   ScheduleConfig schedule;
 };
 

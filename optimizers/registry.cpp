@@ -26,10 +26,15 @@ const OptimizerDef& find_optimizer(const std::string& kind) {
 }
 
 StepHyper hyper_at(const OptimizerConfig& config, std::int64_t step, std::int64_t num_steps) {
-  const auto correction = [&](double beta) { return static_cast<float>(1.0 / (1.0 - std::pow(beta, static_cast<double>(step)))); };
-  return {static_cast<float>(config.lr * schedule_factor(config.schedule, step, num_steps)), correction(config.betas[0]), correction(config.betas[1])};
+  const auto correction = [&](double beta) {
+    return static_cast<float>(1.0 / (1.0 - std::pow(beta, static_cast<double>(step))));
+  };
+  return {static_cast<float>(config.lr * schedule_factor(config.schedule, step, num_steps)),
+          correction(config.betas[0]), correction(config.betas[1])};
 }
 
-std::string state_name(const std::string& slot, const std::string& parameter) { return slot + "." + parameter; }
+std::string state_name(const std::string& slot, const std::string& parameter) {
+  return slot + "." + parameter;
+}
 
 }  // namespace takt

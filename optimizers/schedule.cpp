@@ -2,9 +2,10 @@
 //
 //   constant      1
 //   linear        1 -> final
-//   cosine        1 -> final along half a cosine                     Loshchilov and Hutter 2016, arXiv:1608.03983
-//   inverse_sqrt  sqrt(warmup / step)                                Vaswani et al. 2017, arXiv:1706.03762
-//   wsd           1, then linear to final over the last `decay`      Hu et al. 2024, arXiv:2404.06395
+//   cosine        1 -> final along half a cosine                     Loshchilov and Hutter 2016,
+//   arXiv:1608.03983 inverse_sqrt  sqrt(warmup / step)                                Vaswani et al. 2017,
+//   arXiv:1706.03762 wsd           1, then linear to final over the last `decay`      Hu et al. 2024,
+//   arXiv:2404.06395
 #include "optimizers/schedule.h"
 
 #include <algorithm>
@@ -21,14 +22,18 @@ double schedule_factor(const ScheduleConfig& s, std::int64_t step, std::int64_t 
   const double progress = std::clamp(static_cast<double>(step - s.warmup) / span, 0.0, 1.0);
   if (s.kind == "constant") return 1.0;
   if (s.kind == "linear") return 1.0 + (s.final - 1.0) * progress;
-  if (s.kind == "cosine") return s.final + (1.0 - s.final) * 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
-  if (s.kind == "inverse_sqrt") return std::sqrt(static_cast<double>(std::max<std::int64_t>(1, s.warmup)) / static_cast<double>(std::max<std::int64_t>(1, step)));
+  if (s.kind == "cosine")
+    return s.final + (1.0 - s.final) * 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
+  if (s.kind == "inverse_sqrt")
+    return std::sqrt(static_cast<double>(std::max<std::int64_t>(1, s.warmup)) /
+                     static_cast<double>(std::max<std::int64_t>(1, step)));
   if (s.kind == "wsd") {
     const std::int64_t decay = s.decay > 0 ? s.decay : std::max<std::int64_t>(1, num_steps / 5);
     const std::int64_t into = std::clamp<std::int64_t>(step - (num_steps - decay), 0, decay);
     return 1.0 + (s.final - 1.0) * static_cast<double>(into) / static_cast<double>(decay);
   }
-  fail(Fault::kConfig, "optimizer: schedule kind is '", s.kind, "'; known are constant, cosine, inverse_sqrt, linear and wsd");
+  fail(Fault::kConfig, "optimizer: schedule kind is '", s.kind,
+       "'; known are constant, cosine, inverse_sqrt, linear and wsd");
 }
 
 }  // namespace takt

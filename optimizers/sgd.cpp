@@ -15,7 +15,8 @@ namespace takt {
 namespace {
 
 void reference(const OpArgs& args, std::span<const Array* const> in, std::span<Array> out) {
-  const double momentum = args.attrs.number("momentum"), decay = args.attrs.number("decay"), lr = in[3]->data[0];
+  const double momentum = args.attrs.number("momentum"), decay = args.attrs.number("decay"),
+               lr = in[3]->data[0];
   for (std::size_t i = 0; i < out[0].data.size(); ++i) {
     const double u = momentum * in[2]->data[i] + in[4]->data[0] * in[1]->data[i];
     out[0].data[i] = in[0]->data[i] - lr * (u + decay * in[0]->data[i]);
@@ -24,7 +25,8 @@ void reference(const OpArgs& args, std::span<const Array* const> in, std::span<A
 }
 
 CpuKernel cpu(const CpuNode& node) {
-  const auto momentum = static_cast<float>(node.attrs.number("momentum")), decay = static_cast<float>(node.attrs.number("decay"));
+  const auto momentum = static_cast<float>(node.attrs.number("momentum")),
+             decay = static_cast<float>(node.attrs.number("decay"));
   return [=, n = node.input(0).num_elements(), threads = node.num_threads](const KernelArgs& k) {
     const float lr = k.input<float>(3)[0], factor = k.input<float>(4)[0];
     if (!std::isfinite(factor)) return;
@@ -60,11 +62,12 @@ const OpDef& sgd_op() {
   return op;
 }
 
-void append_sgd(Graph& graph, const OptimizerConfig& config, const UpdateInputs& in, std::span<const ValueId> state) {
+void append_sgd(Graph& graph, const OptimizerConfig& config, const UpdateInputs& in,
+                std::span<const ValueId> state) {
   const Value& parameter = graph.value(in.parameter);
   const double decay = parameter.parameter->decays ? config.weight_decay : 0.0;
-  graph.append(sgd_op(), {in.parameter, in.gradient, state[0], in.hyper, in.factor}, {{"momentum", config.momentum}, {"decay", decay}},
-               "update." + parameter.name);
+  graph.append(sgd_op(), {in.parameter, in.gradient, state[0], in.hyper, in.factor},
+               {{"momentum", config.momentum}, {"decay", decay}}, "update." + parameter.name);
 }
 
 }  // namespace takt

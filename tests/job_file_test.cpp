@@ -147,6 +147,7 @@ TEST(JobFile, AValueOfSeveralLinesIsUnderlinedToTheEndOfItsFirst) {
 TEST(JobFile, WhatIsNotTomlIsPointedAt) {
   EXPECT_EQ(error_of_text("seed = 1\nseed = 2\n").rfind("job.toml:2:", 0), 0u);
   EXPECT_EQ(error_of_text("\n[train\n").rfind("job.toml:2:7: not TOML: ", 0), 0u);
+  EXPECT_EQ(error_of_text("[=a]\n").rfind("job.toml:1:", 0), 0u);
   EXPECT_EQ(error_of_text("name = kjv").rfind("job.toml:1:8: not TOML: ", 0), 0u);
 }
 

@@ -46,7 +46,7 @@ const Variant kVariants[] = {
     {"SharedMemory", {}},
     {"SharedMemorySmallSlots", {.slot_bytes = 512}},
     {"Messages", {.use_shared_memory = false}},
-    {"MessagesSmallSlots", {.slot_bytes = 512, .use_shared_memory = false}},
+    {"MessagesSmallSlots", {.scratch_bytes = 512, .use_shared_memory = false}},
 };
 
 // The groups are freed after the communicator.

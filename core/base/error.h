@@ -54,13 +54,13 @@ template <class... Parts>
 }  // namespace takt
 
 // Checks the caller: a job, model or mesh that cannot be run. Always on, so not for inner loops.
-#define TAKT_REQUIRE(condition, ...) \
-  do {                               \
+#define TAKT_REQUIRE(condition, ...)                                     \
+  do {                                                                   \
     if (!(condition)) ::takt::fail(::takt::Fault::kConfig, __VA_ARGS__); \
   } while (false)
 
 // Checks us: a failure is a bug in Takt. Always on, so not for inner loops.
-#define TAKT_ASSERT(condition, ...) \
-  do {                              \
+#define TAKT_ASSERT(condition, ...)                                                                  \
+  do {                                                                                               \
     if (!(condition)) ::takt::fail(::takt::Fault::kBug, __FILE__, ":", __LINE__, ": ", __VA_ARGS__); \
   } while (false)

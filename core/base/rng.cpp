@@ -19,12 +19,15 @@ std::uint64_t hash_name(std::string_view name) {
 
 }  // namespace
 
-std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
+std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
+                                        std::array<std::uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t product0 = 0xD2511F53ull * counter[0];
     const std::uint64_t product1 = 0xCD9E8D57ull * counter[2];
-    counter = {static_cast<std::uint32_t>(product1 >> 32) ^ counter[1] ^ key[0], static_cast<std::uint32_t>(product1),
-               static_cast<std::uint32_t>(product0 >> 32) ^ counter[3] ^ key[1], static_cast<std::uint32_t>(product0)};
+    counter = {static_cast<std::uint32_t>(product1 >> 32) ^ counter[1] ^ key[0],
+               static_cast<std::uint32_t>(product1),
+               static_cast<std::uint32_t>(product0 >> 32) ^ counter[3] ^ key[1],
+               static_cast<std::uint32_t>(product0)};
     key[0] += 0x9E3779B9u;
     key[1] += 0xBB67AE85u;
   }
@@ -39,8 +42,9 @@ RandomStream::RandomStream(std::uint64_t seed, std::string_view name, std::uint3
 }
 
 std::uint64_t RandomStream::bits(std::uint64_t element) const {
-  const auto out = philox4x32({static_cast<std::uint32_t>(element), static_cast<std::uint32_t>(element >> 32),
-                               name_high_, step_}, key_);
+  const auto out = philox4x32(
+      {static_cast<std::uint32_t>(element), static_cast<std::uint32_t>(element >> 32), name_high_, step_},
+      key_);
   return (static_cast<std::uint64_t>(out[1]) << 32) | out[0];
 }
 

@@ -9,27 +9,39 @@ namespace takt {
 
 std::size_t num_bytes(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return 4;
-    case DType::kF64: return 8;
-    case DType::kBF16: return 2;
-    case DType::kI32: return 4;
+    case DType::kF32:
+      return 4;
+    case DType::kF64:
+      return 8;
+    case DType::kBF16:
+      return 2;
+    case DType::kI32:
+      return 4;
   }
   fail(Fault::kBug, "num_bytes: unknown dtype");
 }
 
 std::string_view name_of(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return "f32";
-    case DType::kF64: return "f64";
-    case DType::kBF16: return "bf16";
-    case DType::kI32: return "i32";
+    case DType::kF32:
+      return "f32";
+    case DType::kF64:
+      return "f64";
+    case DType::kBF16:
+      return "bf16";
+    case DType::kI32:
+      return "i32";
   }
   fail(Fault::kBug, "name_of: unknown dtype");
 }
 
-bool is_floating(DType dtype) { return dtype != DType::kI32; }
+bool is_floating(DType dtype) {
+  return dtype != DType::kI32;
+}
 
-std::ostream& operator<<(std::ostream& out, DType dtype) { return out << name_of(dtype); }
+std::ostream& operator<<(std::ostream& out, DType dtype) {
+  return out << name_of(dtype);
+}
 
 std::int64_t num_elements(const Dims& dims) {
   std::int64_t product = 1;
@@ -62,6 +74,8 @@ std::string to_string(const TensorDesc& desc) {
   return std::string(name_of(desc.dtype)) + to_string(desc.dims);
 }
 
-std::ostream& operator<<(std::ostream& out, const TensorDesc& desc) { return out << to_string(desc); }
+std::ostream& operator<<(std::ostream& out, const TensorDesc& desc) {
+  return out << to_string(desc);
+}
 
 }  // namespace takt

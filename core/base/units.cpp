@@ -24,7 +24,8 @@ std::optional<std::pair<double, std::string_view>> split_number(std::string_view
 }
 
 template <std::size_t N>
-std::optional<double> scaled(std::string_view text, const std::array<std::pair<std::string_view, double>, N>& units) {
+std::optional<double> scaled(std::string_view text,
+                             const std::array<std::pair<std::string_view, double>, N>& units) {
   const auto split = split_number(text);
   if (!split) return std::nullopt;
   for (const auto& [unit, factor] : units)
@@ -35,9 +36,16 @@ std::optional<double> scaled(std::string_view text, const std::array<std::pair<s
 }  // namespace
 
 std::optional<std::uint64_t> parse_bytes(std::string_view text) {
-  static constexpr std::array<std::pair<std::string_view, double>, 10> kUnits = {{
-      {"", 1}, {"B", 1}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12},
-      {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}}};
+  static constexpr std::array<std::pair<std::string_view, double>, 10> kUnits = {{{"", 1},
+                                                                                  {"B", 1},
+                                                                                  {"kB", 1e3},
+                                                                                  {"MB", 1e6},
+                                                                                  {"GB", 1e9},
+                                                                                  {"TB", 1e12},
+                                                                                  {"KiB", 0x1p10},
+                                                                                  {"MiB", 0x1p20},
+                                                                                  {"GiB", 0x1p30},
+                                                                                  {"TiB", 0x1p40}}};
   const auto amount = scaled(text, kUnits);
   if (!amount || *amount >= 0x1p63) return std::nullopt;
   return static_cast<std::uint64_t>(std::llround(*amount));

@@ -19,10 +19,10 @@ struct Quantity {
 };
 std::optional<Quantity> parse_quantity(std::string_view text);
 
-std::string format_bytes(std::uint64_t num_bytes);   // "59 MB", powers of 1000
-std::string format_gib(std::uint64_t num_bytes);     // "0.40 GiB"
-std::string format_count(double amount);             // "4.2 M", "15.9 k"
-std::string format_duration(double time_s);          // "12:53", "1:02:03"
+std::string format_bytes(std::uint64_t num_bytes);  // "59 MB", powers of 1000
+std::string format_gib(std::uint64_t num_bytes);    // "0.40 GiB"
+std::string format_count(double amount);            // "4.2 M", "15.9 k"
+std::string format_duration(double time_s);         // "12:53", "1:02:03"
 
 // Levenshtein distance.
 std::size_t edit_distance(std::string_view a, std::string_view b);

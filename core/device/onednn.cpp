@@ -1,4 +1,5 @@
-// oneDNN through its C++ interface for set-up and its C interface for execution, which builds no argument map.
+// oneDNN through its C++ interface for set-up and its C interface for execution, which builds no argument
+// map.
 #include "core/device/onednn.h"
 
 #include <omp.h>
@@ -15,16 +16,19 @@ using Memory = dnnl::memory;
 
 Memory::data_type to_dnnl(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return Memory::data_type::f32;
-    case DType::kBF16: return Memory::data_type::bf16;
-    default: fail(Fault::kBug, "onednn: no matmul for ", dtype);
+    case DType::kF32:
+      return Memory::data_type::f32;
+    case DType::kBF16:
+      return Memory::data_type::bf16;
+    default:
+      fail(Fault::kBug, "onednn: no matmul for ", dtype);
   }
 }
 
 // A [rows, cols] matrix, or a stack of them, stored transposed or not.
-Memory::desc matrix(std::int64_t batch, std::int64_t rows, std::int64_t cols, bool transposed, Memory::data_type type) {
-  if (batch == 1)
-    return {{rows, cols}, type, transposed ? Memory::format_tag::ba : Memory::format_tag::ab};
+Memory::desc matrix(std::int64_t batch, std::int64_t rows, std::int64_t cols, bool transposed,
+                    Memory::data_type type) {
+  if (batch == 1) return {{rows, cols}, type, transposed ? Memory::format_tag::ba : Memory::format_tag::ab};
   return {{batch, rows, cols}, type, transposed ? Memory::format_tag::acb : Memory::format_tag::abc};
 }
 
@@ -80,8 +84,8 @@ OnednnMatmul::OnednnMatmul(const MatmulShape& shape) {
   try {
     impl_ = std::make_unique<Impl>(shape);
   } catch (const dnnl::error& error) {
-    fail(Fault::kBug, "onednn: cannot create matmul ", shape.batch, " x [", shape.m, ", ", shape.k, "] x [", shape.k, ", ",
-         shape.n, "]: ", error.what());
+    fail(Fault::kBug, "onednn: cannot create matmul ", shape.batch, " x [", shape.m, ", ", shape.k, "] x [",
+         shape.k, ", ", shape.n, "]: ", error.what());
   }
 }
 OnednnMatmul::OnednnMatmul(OnednnMatmul&&) noexcept = default;
@@ -90,23 +94,27 @@ OnednnMatmul::~OnednnMatmul() = default;
 
 void OnednnMatmul::run(const void* a, const void* b, const void* bias, void* c) const {
   const auto set = [](const Memory& memory, const void* data) {
-    TAKT_ASSERT(dnnl_memory_set_data_handle(memory.get(), const_cast<void*>(data)) == dnnl_success, "onednn: set handle failed");
+    TAKT_ASSERT(dnnl_memory_set_data_handle(memory.get(), const_cast<void*>(data)) == dnnl_success,
+                "onednn: set handle failed");
   };
   set(impl_->a, a);
   set(impl_->b, b);
   set(impl_->c, c);
   if (impl_->num_args == 4) set(impl_->bias, bias);
-  const dnnl_status_t status =
-      dnnl_primitive_execute(impl_->primitive.get(), impl_->stream.get(), impl_->num_args, impl_->args.data());
+  const dnnl_status_t status = dnnl_primitive_execute(impl_->primitive.get(), impl_->stream.get(),
+                                                      impl_->num_args, impl_->args.data());
   TAKT_ASSERT(status == dnnl_success, "onednn: matmul failed with status ", static_cast<int>(status));
 }
 
-std::string OnednnMatmul::implementation() const { return impl_->desc.impl_info_str(); }
+std::string OnednnMatmul::implementation() const {
+  return impl_->desc.impl_info_str();
+}
 
-void onednn_sgemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha,
-                  const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c,
-                  std::int64_t ldc) {
-  const dnnl_status_t status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+void onednn_sgemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
+                  float alpha, const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta,
+                  float* c, std::int64_t ldc) {
+  const dnnl_status_t status = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, alpha, a,
+                                          lda, b, ldb, beta, c, ldc);
   TAKT_ASSERT(status == dnnl_success, "onednn: sgemm failed with status ", static_cast<int>(status));
 }
 
@@ -117,16 +125,25 @@ std::string onednn_version() {
 
 std::string onednn_isa() {
   switch (dnnl::get_effective_cpu_isa()) {
-    case dnnl::cpu_isa::sse41: return "sse41";
-    case dnnl::cpu_isa::avx: return "avx";
-    case dnnl::cpu_isa::avx2: return "avx2";
-    case dnnl::cpu_isa::avx512_core: return "avx512";
-    case dnnl::cpu_isa::avx512_core_vnni: return "avx512_vnni";
-    case dnnl::cpu_isa::avx512_core_bf16: return "avx512_bf16";
-    default: return "avx512_bf16 or later";
+    case dnnl::cpu_isa::sse41:
+      return "sse41";
+    case dnnl::cpu_isa::avx:
+      return "avx";
+    case dnnl::cpu_isa::avx2:
+      return "avx2";
+    case dnnl::cpu_isa::avx512_core:
+      return "avx512";
+    case dnnl::cpu_isa::avx512_core_vnni:
+      return "avx512_vnni";
+    case dnnl::cpu_isa::avx512_core_bf16:
+      return "avx512_bf16";
+    default:
+      return "avx512_bf16 or later";
   }
 }
 
-void set_cpu_threads(int num_threads) { omp_set_num_threads(num_threads); }
+void set_cpu_threads(int num_threads) {
+  omp_set_num_threads(num_threads);
+}
 
 }  // namespace takt

@@ -43,9 +43,9 @@ class OnednnMatmul {
 
 // C = A B + beta C for small row-major f32 blocks inside a kernel; leading dimensions in elements.
 // `transpose_a`: A is stored as [k, m]. Runs on the calling thread when that is inside a parallel loop.
-void onednn_sgemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha,
-                  const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c,
-                  std::int64_t ldc);
+void onednn_sgemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
+                  float alpha, const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta,
+                  float* c, std::int64_t ldc);
 
 std::string onednn_version();  // "2.6.3"
 std::string onednn_isa();      // "avx2", "avx512_bf16", …

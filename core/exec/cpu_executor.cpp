@@ -11,17 +11,23 @@
 
 namespace takt {
 
-void CpuExecutor::FreeArena::operator()(std::byte* arena) const { std::free(arena); }
+void CpuExecutor::FreeArena::operator()(std::byte* arena) const {
+  std::free(arena);
+}
 
-CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, MeshGroups groups) : plan_(plan), coordinates_(plan.mesh.coordinates(rank)) {
+CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, MeshGroups groups)
+    : plan_(plan), coordinates_(plan.mesh.coordinates(rank)) {
   const std::size_t num_bytes = std::max(arena_bytes(), kArenaAlignment);
   arena_.reset(static_cast<std::byte*>(std::aligned_alloc(kArenaAlignment, num_bytes)));
-  if (arena_ == nullptr) fail(Fault::kMemory, "the step needs ", format_gib(num_bytes), " a rank, which this host does not give");
-  std::memset(arena_.get(), 0, num_bytes);  // padding must be zero, and every page is there before the first step
+  if (arena_ == nullptr)
+    fail(Fault::kMemory, "the step needs ", format_gib(num_bytes), " a rank, which this host does not give");
+  std::memset(arena_.get(), 0,
+              num_bytes);  // padding must be zero, and every page is there before the first step
   set_cpu_threads(plan.num_threads);
   for (std::size_t p = 0; p < plan.programs.size(); ++p) {
     std::vector<Step>& steps = programs_.emplace_back();
-    for (std::size_t n = 0; n < plan.programs[p].graph.nodes().size(); ++n) steps.push_back(prepare(p, n, groups));
+    for (std::size_t n = 0; n < plan.programs[p].graph.nodes().size(); ++n)
+      steps.push_back(prepare(p, n, groups));
   }
   for (const Program& program : plan.programs)
     for (const Value& value : program.graph.values())
@@ -30,7 +36,9 @@ CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, MeshGroups groups) : pl
 
 CpuExecutor::~CpuExecutor() = default;
 
-std::size_t CpuExecutor::arena_bytes() const { return plan_.arena.num_bytes(); }
+std::size_t CpuExecutor::arena_bytes() const {
+  return plan_.arena.num_bytes();
+}
 
 std::byte* CpuExecutor::address(std::size_t program, ValueId value) const {
   return arena_.get() + plan_.arena.programs[program].value_offsets[static_cast<std::size_t>(value.index)];
@@ -43,9 +51,12 @@ CpuExecutor::Step CpuExecutor::prepare(std::size_t program, std::size_t n, const
   CpuNode view{graph.args_of(node)};
   view.ranges = axis_ranges(graph, node, plan_.mesh, coordinates_);
   view.num_threads = plan_.num_threads;
-  if (!node.mesh_axis.empty()) view.group = groups.at(static_cast<std::size_t>(plan_.mesh.find(node.mesh_axis)));
-  TAKT_ASSERT(!node.op->is_collective || view.group != nullptr, "no communicator for mesh axis '", node.mesh_axis, "'");
-  Step step{.kernel = node.op->cpu(view), .inputs = {}, .outputs = {}, .is_collective = node.op->is_collective};
+  if (!node.mesh_axis.empty())
+    view.group = groups.at(static_cast<std::size_t>(plan_.mesh.find(node.mesh_axis)));
+  TAKT_ASSERT(!node.op->is_collective || view.group != nullptr, "no communicator for mesh axis '",
+              node.mesh_axis, "'");
+  Step step{
+      .kernel = node.op->cpu(view), .inputs = {}, .outputs = {}, .is_collective = node.op->is_collective};
   for (const ValueId id : node.inputs) step.inputs.push_back(address(program, id));
   for (const ValueId id : node.outputs) step.outputs.push_back(address(program, id));
   step.scratch = arena_.get() + plan_.arena.programs[program].scratch_offsets[n];
@@ -77,7 +88,8 @@ std::span<float> CpuExecutor::persistent(std::string_view name) {
     for (std::size_t v = 0; v < plan_.programs[p].graph.values().size(); ++v) {
       const Value& value = plan_.programs[p].graph.values()[v];
       if (!is_persistent(value.role) || value.name != name) continue;
-      return {reinterpret_cast<float*>(address(p, {static_cast<int>(v)})), static_cast<std::size_t>(value.desc.num_elements())};
+      return {reinterpret_cast<float*>(address(p, {static_cast<int>(v)})),
+              static_cast<std::size_t>(value.desc.num_elements())};
     }
   fail(Fault::kBug, "no persistent value '", name, "'");
 }
@@ -86,7 +98,8 @@ std::span<std::int32_t> CpuExecutor::tokens(std::size_t program, std::string_vie
   const ValueId id = find(program, input);
   const TensorDesc& desc = plan_.programs[program].graph.value(id).desc;
   TAKT_ASSERT(desc.dtype == DType::kI32, "'", input, "' is ", desc);
-  return {reinterpret_cast<std::int32_t*>(address(program, id)), static_cast<std::size_t>(desc.num_elements())};
+  return {reinterpret_cast<std::int32_t*>(address(program, id)),
+          static_cast<std::size_t>(desc.num_elements())};
 }
 
 std::span<float> CpuExecutor::scalars(std::size_t program, std::string_view input) {
@@ -99,7 +112,8 @@ std::span<float> CpuExecutor::scalars(std::size_t program, std::string_view inpu
 std::span<const float> CpuExecutor::output(std::size_t program, std::size_t number) const {
   const Graph& graph = plan_.programs.at(program).graph;
   const ValueId id = graph.outputs().at(number);
-  return {reinterpret_cast<const float*>(address(program, id)), static_cast<std::size_t>(graph.value(id).desc.num_elements())};
+  return {reinterpret_cast<const float*>(address(program, id)),
+          static_cast<std::size_t>(graph.value(id).desc.num_elements())};
 }
 
 }  // namespace takt

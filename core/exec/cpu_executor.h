@@ -14,8 +14,8 @@ namespace takt {
 // The communicators of one rank, one a mesh axis (null where the axis has one rank). Borrowed.
 using MeshGroups = std::vector<Communicator*>;
 
-// Created once a run; creating it allocates the arena, fills it with zeros and prepares every kernel. Nothing is
-// allocated after that, but for oneDNN's argument tables of a few hundred bytes a primitive.
+// Created once a run; creating it allocates the arena, fills it with zeros and prepares every kernel. Nothing
+// is allocated after that, but for oneDNN's argument tables of a few hundred bytes a primitive.
 class CpuExecutor {
  public:
   // Every rank of the mesh creates its own. `plan` is borrowed and must outlive the executor.

@@ -3,7 +3,7 @@
 
 namespace takt {
 
-Arrays interpret(const Graph& graph, const Arrays& outside) {
+std::vector<Array> interpret_first(const Graph& graph, const Arrays& outside, std::size_t num_nodes) {
   std::vector<Array> values(graph.values().size());
   for (std::size_t v = 0; v < values.size(); ++v) {
     const Value& value = graph.values()[v];
@@ -12,11 +12,13 @@ Arrays interpret(const Graph& graph, const Arrays& outside) {
     if (value.role == Role::kIntermediate) continue;
     const auto given = outside.find(value.name);
     if (given == outside.end() && value.role == Role::kAccumulator) continue;  // zero at the start of a step
-    TAKT_ASSERT(given != outside.end() && given->second.dims == value.desc.dims, "reference: '", value.name, "' is missing or is not ", value.desc);
+    TAKT_ASSERT(given != outside.end() && given->second.dims == value.desc.dims, "reference: '", value.name,
+                "' is missing or is not ", value.desc);
     values[v].data = given->second.data;
   }
   const auto at = [&](ValueId id) -> Array& { return values[static_cast<std::size_t>(id.index)]; };
-  for (const Node& node : graph.nodes()) {
+  for (std::size_t n = 0; n < num_nodes; ++n) {
+    const Node& node = graph.nodes()[n];
     TAKT_ASSERT(node.op->reference != nullptr, "reference: op ", node.op->name, " has no reference");
     std::vector<const Array*> inputs;
     std::vector<Array> outputs;
@@ -25,13 +27,14 @@ Arrays interpret(const Graph& graph, const Arrays& outside) {
     node.op->reference(graph.args_of(node), inputs, outputs);
     for (std::size_t i = 0; i < outputs.size(); ++i) at(node.outputs[i]) = std::move(outputs[i]);
     for (const auto& [output, input] : node.op->in_place)
-      at(node.inputs[static_cast<std::size_t>(input)]).data = at(node.outputs[static_cast<std::size_t>(output)]).data;
+      at(node.inputs[static_cast<std::size_t>(input)]).data =
+          at(node.outputs[static_cast<std::size_t>(output)]).data;
   }
-  Arrays results;
-  for (std::size_t v = 0; v < values.size(); ++v) results[graph.values()[v].name] = values[v];
-  for (std::size_t v = 0; v < values.size(); ++v)  // an in-place output may carry its input's name
-    if (graph.values()[v].role != Role::kIntermediate) results[graph.values()[v].name] = values[v];
-  return results;
+  return values;
+}
+
+std::vector<Array> interpret(const Graph& graph, const Arrays& outside) {
+  return interpret_first(graph, outside, graph.nodes().size());
 }
 
 }  // namespace takt

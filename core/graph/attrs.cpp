@@ -30,12 +30,24 @@ struct Printer {
 
 }  // namespace
 
-bool Attrs::flag(const std::string& name) const { return has(name) && typed<bool>(entries_, name); }
-std::int64_t Attrs::integer(const std::string& name) const { return typed<std::int64_t>(entries_, name); }
-double Attrs::number(const std::string& name) const { return typed<double>(entries_, name); }
-const std::string& Attrs::text(const std::string& name) const { return typed<std::string>(entries_, name); }
-const AxisNames& Attrs::axes(const std::string& name) const { return typed<AxisNames>(entries_, name); }
-const Dims& Attrs::dims(const std::string& name) const { return typed<Dims>(entries_, name); }
+bool Attrs::flag(const std::string& name) const {
+  return has(name) && typed<bool>(entries_, name);
+}
+std::int64_t Attrs::integer(const std::string& name) const {
+  return typed<std::int64_t>(entries_, name);
+}
+double Attrs::number(const std::string& name) const {
+  return typed<double>(entries_, name);
+}
+const std::string& Attrs::text(const std::string& name) const {
+  return typed<std::string>(entries_, name);
+}
+const AxisNames& Attrs::axes(const std::string& name) const {
+  return typed<AxisNames>(entries_, name);
+}
+const Dims& Attrs::dims(const std::string& name) const {
+  return typed<Dims>(entries_, name);
+}
 
 std::string to_string(const Attrs& attrs) {
   std::string text = "{";

@@ -14,7 +14,8 @@
 namespace takt {
 
 using AxisNames = std::vector<std::string>;
-// Dims are special: when a graph is spread over a mesh, their extents become local like those of the node's output.
+// Dims are special: when a graph is spread over a mesh, their extents become local like those of the node's
+// output.
 using Attr = std::variant<bool, std::int64_t, double, std::string, AxisNames, Dims>;
 
 class Attrs {

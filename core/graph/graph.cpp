@@ -5,15 +5,22 @@
 
 namespace takt {
 
-bool is_persistent(Role role) { return role == Role::kParameter || role == Role::kState || role == Role::kAccumulator; }
+bool is_persistent(Role role) {
+  return role == Role::kParameter || role == Role::kState || role == Role::kAccumulator;
+}
 
 std::string_view name_of(Role role) {
   switch (role) {
-    case Role::kIntermediate: return "value";
-    case Role::kInput: return "input";
-    case Role::kParameter: return "parameter";
-    case Role::kState: return "state";
-    case Role::kAccumulator: return "accumulator";
+    case Role::kIntermediate:
+      return "value";
+    case Role::kInput:
+      return "input";
+    case Role::kParameter:
+      return "parameter";
+    case Role::kState:
+      return "state";
+    case Role::kAccumulator:
+      return "accumulator";
   }
   fail(Fault::kBug, "name_of: unknown role");
 }
@@ -37,10 +44,12 @@ ValueId Graph::input(const std::string& name, TensorDesc desc) {
 
 ValueId Graph::parameter(const std::string& name, TensorDesc desc, ParameterInfo info) {
   if (const auto known = find(name)) {
-    TAKT_ASSERT(value(*known).desc == desc, "parameter '", name, "' is used as ", desc, " and as ", value(*known).desc);
+    TAKT_ASSERT(value(*known).desc == desc, "parameter '", name, "' is used as ", desc, " and as ",
+                value(*known).desc);
     return *known;
   }
-  return add_value({.name = name, .desc = std::move(desc), .role = Role::kParameter, .parameter = std::move(info)});
+  return add_value(
+      {.name = name, .desc = std::move(desc), .role = Role::kParameter, .parameter = std::move(info)});
 }
 
 ValueId Graph::persistent(const std::string& name, TensorDesc desc, Role role) {
@@ -48,7 +57,8 @@ ValueId Graph::persistent(const std::string& name, TensorDesc desc, Role role) {
   return add_value({.name = name, .desc = std::move(desc), .role = role});
 }
 
-std::vector<ValueId> Graph::append(const OpDef& op, std::vector<ValueId> inputs, Attrs attrs, const std::string& name) {
+std::vector<ValueId> Graph::append(const OpDef& op, std::vector<ValueId> inputs, Attrs attrs,
+                                   const std::string& name) {
   Node node{.op = &op, .name = name, .inputs = std::move(inputs), .attrs = std::move(attrs)};
   const std::vector<TensorDesc> descs = op.infer(args_of(node));
   std::vector<Value> outputs;
@@ -57,7 +67,8 @@ std::vector<ValueId> Graph::append(const OpDef& op, std::vector<ValueId> inputs,
   return append_placed(std::move(node), outputs);
 }
 
-ValueId Graph::append_one(const OpDef& op, std::vector<ValueId> inputs, Attrs attrs, const std::string& name) {
+ValueId Graph::append_one(const OpDef& op, std::vector<ValueId> inputs, Attrs attrs,
+                          const std::string& name) {
   const std::vector<ValueId> outputs = append(op, std::move(inputs), std::move(attrs), name);
   TAKT_ASSERT(outputs.size() == 1, op.name, " '", name, "' has ", outputs.size(), " outputs, not one");
   return outputs.front();
@@ -84,7 +95,9 @@ const Value& Graph::value(ValueId id) const {
   return values_[static_cast<std::size_t>(id.index)];
 }
 
-Value& Graph::value(ValueId id) { return const_cast<Value&>(std::as_const(*this).value(id)); }
+Value& Graph::value(ValueId id) {
+  return const_cast<Value&>(std::as_const(*this).value(id));
+}
 
 const Node& Graph::node(NodeId id) const {
   TAKT_ASSERT(id.index >= 0 && id.index < static_cast<int>(nodes_.size()), "no node ", id.index);
@@ -110,9 +123,10 @@ Graph Graph::pruned() const {
   for (const ValueId id : outputs_) value_needed[static_cast<std::size_t>(id.index)] = true;
   for (std::size_t i = nodes_.size(); i-- > 0;) {
     const Node& node = nodes_[i];
-    node_needed[i] = !node.op->in_place.empty() || std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) {
-      return value_needed[static_cast<std::size_t>(id.index)];
-    });
+    node_needed[i] =
+        !node.op->in_place.empty() || std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) {
+          return value_needed[static_cast<std::size_t>(id.index)];
+        });
     if (node_needed[i])
       for (const ValueId id : node.inputs) value_needed[static_cast<std::size_t>(id.index)] = true;
   }
@@ -127,7 +141,8 @@ Graph Graph::pruned() const {
     for (const ValueId id : node.outputs) outputs.push_back(value(id));
     for (ValueId& id : node.inputs) id = moved[static_cast<std::size_t>(id.index)];
     const std::vector<ValueId> ids = result.append_placed(std::move(node), outputs);
-    for (std::size_t k = 0; k < ids.size(); ++k) moved[static_cast<std::size_t>(nodes_[i].outputs[k].index)] = ids[k];
+    for (std::size_t k = 0; k < ids.size(); ++k)
+      moved[static_cast<std::size_t>(nodes_[i].outputs[k].index)] = ids[k];
   }
   for (const ValueId id : outputs_) result.mark_output(moved[static_cast<std::size_t>(id.index)]);
   return result;
@@ -143,13 +158,15 @@ std::string to_string(const Graph& graph) {
   for (std::size_t i = 0; i < graph.values().size(); ++i) {
     const Value& value = graph.values()[i];
     if (value.role != Role::kIntermediate)
-      text += describe({static_cast<int>(i)}) + " = " + std::string(name_of(value.role)) + "  # " + value.name + "\n";
+      text += describe({static_cast<int>(i)}) + " = " + std::string(name_of(value.role)) + "  # " +
+              value.name + "\n";
   }
   for (const Node& node : graph.nodes()) {
     std::string line;
     for (const ValueId id : node.outputs) line += (line.empty() ? "" : ", ") + describe(id);
     line += " = " + node.op->name + (node.mesh_axis.empty() ? "" : "<" + node.mesh_axis + ">") + "(";
-    for (std::size_t i = 0; i < node.inputs.size(); ++i) line += (i ? ", %" : "%") + std::to_string(node.inputs[i].index);
+    for (std::size_t i = 0; i < node.inputs.size(); ++i)
+      line += (i ? ", %" : "%") + std::to_string(node.inputs[i].index);
     line += ")";
     if (!node.attrs.entries().empty()) line += " " + to_string(node.attrs);
     text += line + "  # " + node.name + "\n";

@@ -55,7 +55,7 @@ struct Cost {
 };
 
 // One way an op can be placed along one mesh axis: what it needs and what then comes out.
-struct Signature {
+struct OpPlacement {
   std::vector<AxisPlacement> inputs;
   std::vector<AxisPlacement> outputs;
 };
@@ -63,8 +63,8 @@ struct Signature {
 // The piece of a sharded axis that this rank holds, for ops that count along the axis (look-ups, masks).
 struct AxisRange {
   std::string axis;
-  std::int64_t offset = 0;        // global index of the first local element
-  std::int64_t num_valid = 0;     // leading local elements that exist globally; the others are padding
+  std::int64_t offset = 0;     // global index of the first local element
+  std::int64_t num_valid = 0;  // leading local elements that exist globally; the others are padding
   std::int64_t num_global = 0;
 };
 
@@ -85,9 +85,13 @@ struct KernelArgs {
   void* scratch = nullptr;
 
   template <class T>
-  const T* input(std::size_t i) const { return static_cast<const T*>(inputs[i]); }
+  const T* input(std::size_t i) const {
+    return static_cast<const T*>(inputs[i]);
+  }
   template <class T>
-  T* output(std::size_t i) const { return static_cast<T*>(outputs[i]); }
+  T* output(std::size_t i) const {
+    return static_cast<T*>(outputs[i]);
+  }
 };
 using CpuKernel = std::function<void(const KernelArgs&)>;
 
@@ -108,7 +112,7 @@ struct GradArgs {
 struct Sample {
   std::string name = {};
   std::function<void(Graph&)> build = {};
-  std::int64_t index_bound = 1;      // i32 inputs are drawn from [0, index_bound)
+  std::int64_t index_bound = 1;  // i32 inputs are drawn from [0, index_bound)
 };
 
 struct OpDef {
@@ -119,8 +123,9 @@ struct OpDef {
   std::vector<std::optional<ValueId>> (*grad)(const GradArgs&) = nullptr;
   Cost (*cost)(const OpArgs&) = nullptr;
   // All placements along one mesh axis that need no communication inside the op.
-  std::vector<Signature> (*placements)(const OpArgs&) = nullptr;
-  // Plain loops in double precision, written to be read. Outputs have their dims and zeros. Null: collectives.
+  std::vector<OpPlacement> (*placements)(const OpArgs&) = nullptr;
+  // Plain loops in double precision, written to be read. Outputs have their dims and zeros. Null:
+  // collectives.
   void (*reference)(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) = nullptr;
   // Prepares the CPU kernel of one node: primitives are created here, once.
   CpuKernel (*cpu)(const CpuNode&) = nullptr;

@@ -11,19 +11,21 @@ void check_order(const Graph& graph, std::string_view pass) {
   for (std::size_t i = 0; i < ready.size(); ++i) ready[i] = graph.values()[i].role != Role::kIntermediate;
   for (const Node& node : graph.nodes()) {
     for (const ValueId id : node.inputs)
-      TAKT_ASSERT(ready[static_cast<std::size_t>(id.index)], "after ", pass, ": node '", node.name, "' reads '",
-                  graph.value(id).name, "' before it is computed");
+      TAKT_ASSERT(ready[static_cast<std::size_t>(id.index)], "after ", pass, ": node '", node.name,
+                  "' reads '", graph.value(id).name, "' before it is computed");
     for (const ValueId id : node.outputs) ready[static_cast<std::size_t>(id.index)] = true;
   }
   for (const ValueId id : graph.outputs())
-    TAKT_ASSERT(ready[static_cast<std::size_t>(id.index)], "after ", pass, ": output '", graph.value(id).name, "' is never computed");
+    TAKT_ASSERT(ready[static_cast<std::size_t>(id.index)], "after ", pass, ": output '", graph.value(id).name,
+                "' is never computed");
 }
 
 void check_names(const Graph& graph, std::string_view pass) {
   std::set<std::string_view> names;
   for (const Value& value : graph.values())
     if (value.role != Role::kIntermediate)
-      TAKT_ASSERT(names.insert(value.name).second, "after ", pass, ": two values are called '", value.name, "'");
+      TAKT_ASSERT(names.insert(value.name).second, "after ", pass, ": two values are called '", value.name,
+                  "'");
 }
 
 void check_shapes(const Graph& graph, std::string_view pass) {
@@ -35,8 +37,8 @@ void check_shapes(const Graph& graph, std::string_view pass) {
     TAKT_ASSERT(wanted.size() == found.size(), "after ", pass, ": node '", node.name, "' has ", found.size(),
                 " outputs, its rule says ", wanted.size());
     for (std::size_t i = 0; i < wanted.size(); ++i)
-      TAKT_ASSERT(wanted[i] == found[i], "after ", pass, ": node '", node.name, "' (", node.op->name, ") output ", i, " is ",
-                  found[i], ", its rule says ", wanted[i]);
+      TAKT_ASSERT(wanted[i] == found[i], "after ", pass, ": node '", node.name, "' (", node.op->name,
+                  ") output ", i, " is ", found[i], ", its rule says ", wanted[i]);
   }
 }
 
@@ -45,11 +47,12 @@ void check_in_place(const Graph& graph, std::string_view pass) {
   std::vector<std::string_view> overwritten_by(graph.values().size());
   for (const Node& node : graph.nodes()) {
     for (const ValueId id : node.inputs)
-      TAKT_ASSERT(overwritten_by[static_cast<std::size_t>(id.index)].empty(), "after ", pass, ": node '", node.name,
-                  "' reads '", graph.value(id).name, "', which '", overwritten_by[static_cast<std::size_t>(id.index)],
-                  "' has overwritten");
+      TAKT_ASSERT(overwritten_by[static_cast<std::size_t>(id.index)].empty(), "after ", pass, ": node '",
+                  node.name, "' reads '", graph.value(id).name, "', which '",
+                  overwritten_by[static_cast<std::size_t>(id.index)], "' has overwritten");
     for (const auto& [output, input] : node.op->in_place)
-      overwritten_by[static_cast<std::size_t>(node.inputs[static_cast<std::size_t>(input)].index)] = node.name;
+      overwritten_by[static_cast<std::size_t>(node.inputs[static_cast<std::size_t>(input)].index)] =
+          node.name;
   }
 }
 
@@ -59,8 +62,9 @@ void check_placements(const Graph& graph, std::string_view pass) {
     std::set<std::string_view> sharded;
     for (const AxisPlacement& placement : value.placement)
       if (placement.is_sharded())
-        TAKT_ASSERT(value.desc.has(placement.axis) && sharded.insert(placement.axis).second, "after ", pass, ": value '",
-                    value.name, "' ", value.desc, " cannot be placed as ", to_string(value.placement));
+        TAKT_ASSERT(value.desc.has(placement.axis) && sharded.insert(placement.axis).second, "after ", pass,
+                    ": value '", value.name, "' ", value.desc, " cannot be placed as ",
+                    to_string(value.placement));
   }
 }
 

@@ -44,7 +44,8 @@ std::vector<int> Mesh::group(int rank, int axis) const {
 
 std::string to_string(const Mesh& mesh) {
   std::string text;
-  for (const MeshAxis& axis : mesh.axes) text += (text.empty() ? "" : " ") + axis.name + "=" + std::to_string(axis.size);
+  for (const MeshAxis& axis : mesh.axes)
+    text += (text.empty() ? "" : " ") + axis.name + "=" + std::to_string(axis.size);
   return text.empty() ? "one rank" : text;
 }
 

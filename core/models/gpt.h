@@ -12,7 +12,8 @@ namespace takt {
 // Fills in what the job file leaves open and checks the extents. Throws kConfig.
 ModelConfig complete_gpt(ModelConfig config);
 
-// tokens: i32 [batch, seq]. Returns logits [batch, seq, vocab]. Parameters carry Hugging Face names and layouts.
+// tokens: i32 [batch, seq]. Returns logits [batch, seq, vocab]. Parameters carry Hugging Face names and
+// layouts.
 ValueId build_gpt(Graph& graph, const ModelConfig& config, ValueId tokens);
 
 // The config.json that Hugging Face transformers needs beside the exported weights.

@@ -10,8 +10,8 @@
 namespace takt {
 
 struct ModelDef {
-  std::string name;                                                        // model.kind in the job file
-  ModelConfig (*complete)(ModelConfig config);                             // fills in and checks; kConfig
+  std::string name;                                                           // model.kind in the job file
+  ModelConfig (*complete)(ModelConfig config);                                // fills in and checks; kConfig
   ValueId (*build)(Graph& graph, const ModelConfig& config, ValueId tokens);  // tokens [batch, seq] -> logits
   std::string (*hugging_face_config)(const ModelConfig& config, int end_of_text);
 };

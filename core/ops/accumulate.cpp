@@ -1,7 +1,7 @@
 // accumulate: buffer += x, in the buffer's storage
 //
-// Placement whatever x has, partial included: the sum over ranks is taken once a step, not once a micro-batch.
-// Cost      one FLOP an element. Memory bound.
+// Placement whatever x has, partial included: the sum over ranks is taken once a step, not once a
+// micro-batch. Cost      one FLOP an element. Memory bound.
 #include "core/ops/accumulate.h"
 
 #include "core/ops/op.h"
@@ -10,7 +10,8 @@ namespace takt {
 namespace {
 
 std::vector<TensorDesc> infer(const OpArgs& args) {
-  TAKT_REQUIRE(args.input(0) == args.input(1), "accumulate '", args.name, "': buffer is ", args.input(0), ", x is ", args.input(1));
+  TAKT_REQUIRE(args.input(0) == args.input(1), "accumulate '", args.name, "': buffer is ", args.input(0),
+               ", x is ", args.input(1));
   return {args.input(0)};
 }
 
@@ -19,14 +20,15 @@ Cost cost(const OpArgs& args) {
   return {static_cast<double>(args.input(0).num_elements()), 2 * bytes, bytes};
 }
 
-std::vector<Signature> placements(const OpArgs& args) {
-  std::vector<Signature> signatures = batch_rules(args, {});
+std::vector<OpPlacement> placements(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = batch_rules(args, {});
   signatures.push_back(linear_rule(args, {0, 1}));
   return signatures;
 }
 
 void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  for (std::size_t i = 0; i < outputs[0].data.size(); ++i) outputs[0].data[i] = inputs[0]->data[i] + inputs[1]->data[i];
+  for (std::size_t i = 0; i < outputs[0].data.size(); ++i)
+    outputs[0].data[i] = inputs[0]->data[i] + inputs[1]->data[i];
 }
 
 CpuKernel cpu(const CpuNode& node) {

@@ -1,7 +1,8 @@
 // activation: y = act(x), elementwise
 //
-//   silu(x) = x / (1 + exp(-x))                                              Elfwing et al. 2017, arXiv:1702.03118
-//   gelu(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))                  Hendrycks and Gimpel 2016, arXiv:1606.08415
+//   silu(x) = x / (1 + exp(-x))                                              Elfwing et al. 2017,
+//   arXiv:1702.03118 gelu(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))                  Hendrycks and
+//   Gimpel 2016, arXiv:1606.08415
 //
 // Gradient  dx = act'(x) dy, as a node of its own (activation_grad), linear in dy.
 // Cost      about 10 FLOPs an element. Memory bound.
@@ -51,25 +52,31 @@ void run_slope(const float* x, const float* dy, float* dx, std::int64_t num_elem
 
 void require_kind(const OpArgs& args) {
   const std::string& kind = args.attrs.text("kind");
-  TAKT_REQUIRE(kind == "silu" || kind == "gelu", "activation '", args.name, "': kind is '", kind, "'; silu and gelu are known");
+  TAKT_REQUIRE(kind == "silu" || kind == "gelu", "activation '", args.name, "': kind is '", kind,
+               "'; silu and gelu are known");
 }
 
 std::vector<TensorDesc> infer(const OpArgs& args) {
   require_kind(args);
-  TAKT_REQUIRE(is_floating(args.input(0).dtype), "activation '", args.name, "': x must be floating, got ", args.input(0));
+  TAKT_REQUIRE(is_floating(args.input(0).dtype), "activation '", args.name, "': x must be floating, got ",
+               args.input(0));
   return {args.input(0)};
 }
 
 std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  return {activation_grad(args.graph, args.node.inputs[0], args.output_grads[0].value(), args.node.attrs.text("kind"), "d." + args.node.name)};
+  return {activation_grad(args.graph, args.node.inputs[0], args.output_grads[0].value(),
+                          args.node.attrs.text("kind"), "d." + args.node.name)};
 }
 
 Cost cost(const OpArgs& args) {
   const auto bytes = static_cast<double>(args.input(0).num_bytes());
-  return {10.0 * static_cast<double>(args.input(0).num_elements()), bytes * static_cast<double>(args.inputs.size()), bytes};
+  return {10.0 * static_cast<double>(args.input(0).num_elements()),
+          bytes * static_cast<double>(args.inputs.size()), bytes};
 }
 
-std::vector<Signature> placements(const OpArgs& args) { return batch_rules(args, {}); }
+std::vector<OpPlacement> placements(const OpArgs& args) {
+  return batch_rules(args, {});
+}
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   for (std::size_t i = 0; i < outputs[0].data.size(); ++i)
@@ -77,32 +84,34 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
 }
 
 CpuKernel cpu(const CpuNode& node) {
-  return [kind = node.attrs.text("kind"), n = node.input(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
-    activate(kind, k.input<float>(0), k.output<float>(0), n, t);
-  };
+  return [kind = node.attrs.text("kind"), n = node.input(0).num_elements(), t = node.num_threads](
+             const KernelArgs& k) { activate(kind, k.input<float>(0), k.output<float>(0), n, t); };
 }
 
 std::vector<TensorDesc> infer_grad(const OpArgs& args) {
   require_kind(args);
-  TAKT_REQUIRE(args.input(0) == args.input(1), "activation_grad '", args.name, "': x is ", args.input(0), ", dy is ", args.input(1));
+  TAKT_REQUIRE(args.input(0) == args.input(1), "activation_grad '", args.name, "': x is ", args.input(0),
+               ", dy is ", args.input(1));
   return {args.input(0)};
 }
 
-std::vector<Signature> placements_grad(const OpArgs& args) {
-  std::vector<Signature> signatures = batch_rules(args, {});
+std::vector<OpPlacement> placements_grad(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = batch_rules(args, {});
   signatures.push_back(linear_rule(args, {1}));
   return signatures;
 }
 
 void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   for (std::size_t i = 0; i < outputs[0].data.size(); ++i)
-    outputs[0].data[i] = activation_slope_reference(args.attrs.text("kind"), inputs[0]->data[i]) * inputs[1]->data[i];
+    outputs[0].data[i] =
+        activation_slope_reference(args.attrs.text("kind"), inputs[0]->data[i]) * inputs[1]->data[i];
 }
 
 CpuKernel cpu_grad(const CpuNode& node) {
   const bool silu = node.attrs.text("kind") == "silu";
   return [silu, n = node.input(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
-    (silu ? run_slope<Silu> : run_slope<Gelu>)(k.input<float>(0), k.input<float>(1), k.output<float>(0), n, t);
+    (silu ? run_slope<Silu> : run_slope<Gelu>)(k.input<float>(0), k.input<float>(1), k.output<float>(0), n,
+                                               t);
   };
 }
 
@@ -112,8 +121,10 @@ std::vector<Sample> samples(bool with_grad) {
     samples.push_back({.name = kind, .build = [kind, with_grad](Graph& g) {
                          const TensorDesc desc{{{"batch", 4}, {"mlp", 12}}, DType::kF32};
                          const ValueId x = g.input("x", desc);
-                         if (with_grad) activation_grad(g, x, g.input("dy", desc), kind, "dx");
-                         else activation(g, x, kind, "y");
+                         if (with_grad)
+                           activation_grad(g, x, g.input("dy", desc), kind, "dx");
+                         else
+                           activation(g, x, kind, "y");
                        }});
   return samples;
 }
@@ -167,7 +178,8 @@ ValueId activation(Graph& graph, ValueId x, const std::string& kind, const std::
   return graph.append_one(activation_op(), {x}, {{"kind", kind}}, name);
 }
 
-ValueId activation_grad(Graph& graph, ValueId x, ValueId dy, const std::string& kind, const std::string& name) {
+ValueId activation_grad(Graph& graph, ValueId x, ValueId dy, const std::string& kind,
+                        const std::string& name) {
   return graph.append_one(activation_grad_op(), {x, dy}, {{"kind", kind}}, name);
 }
 

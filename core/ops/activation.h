@@ -14,7 +14,8 @@ const OpDef& activation_grad_op();
 // y = act(x), elementwise; kind is "silu" or "gelu" (the tanh form).
 ValueId activation(Graph& graph, ValueId x, const std::string& kind, const std::string& name);
 // dx = act'(x) dy.
-ValueId activation_grad(Graph& graph, ValueId x, ValueId dy, const std::string& kind, const std::string& name);
+ValueId activation_grad(Graph& graph, ValueId x, ValueId dy, const std::string& kind,
+                        const std::string& name);
 
 // For ops that have an activation as their epilogue.
 double activation_reference(const std::string& kind, double x);

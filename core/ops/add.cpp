@@ -17,9 +17,10 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
   const TensorDesc& x = args.input(0);
   for (const TensorDesc& term : args.inputs) {
     const std::size_t rank = term.dims.size();
-    TAKT_REQUIRE(term.dtype == x.dtype && rank <= x.dims.size() &&
-                     std::equal(term.dims.begin(), term.dims.end(), x.dims.end() - static_cast<std::ptrdiff_t>(rank)),
-                 "add '", args.name, "': a term is ", term, "; it must have the last axes of the first term, ", x);
+    TAKT_REQUIRE(
+        term.dtype == x.dtype && rank <= x.dims.size() &&
+            std::equal(term.dims.begin(), term.dims.end(), x.dims.end() - static_cast<std::ptrdiff_t>(rank)),
+        "add '", args.name, "': a term is ", term, "; it must have the last axes of the first term, ", x);
   }
   return {x};
 }
@@ -32,21 +33,23 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
     AxisNames lacking;
     for (const Dim& dim : args.graph.value(dy).desc.dims)
       if (find_axis(dims, dim.axis) < 0) lacking.push_back(dim.axis);
-    grads.push_back(lacking.empty() ? dy : reduce(args.graph, dy, lacking, ReduceOp::kSum, "d." + args.node.name));
+    grads.push_back(lacking.empty() ? dy
+                                    : reduce(args.graph, dy, lacking, ReduceOp::kSum, "d." + args.node.name));
   }
   return grads;
 }
 
 Cost cost(const OpArgs& args) {
-  Cost cost{.flops = static_cast<double>(args.inputs.size() - 1) * static_cast<double>(args.output(0).num_elements())};
+  Cost cost{.flops = static_cast<double>(args.inputs.size() - 1) *
+                     static_cast<double>(args.output(0).num_elements())};
   for (const TensorDesc& input : args.inputs) cost.bytes_read += static_cast<double>(input.num_bytes());
   cost.bytes_written = static_cast<double>(args.output(0).num_bytes());
   return cost;
 }
 
-std::vector<Signature> placements(const OpArgs& args) {
-  std::vector<Signature> signatures = batch_rules(args, {});
-  Signature linear = replicated_rule(args);
+std::vector<OpPlacement> placements(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = batch_rules(args, {});
+  OpPlacement linear = replicated_rule(args);
   for (AxisPlacement& input : linear.inputs) input = AxisPlacement::partial();
   linear.outputs[0] = AxisPlacement::partial();
   signatures.push_back(linear);
@@ -55,14 +58,16 @@ std::vector<Signature> placements(const OpArgs& args) {
 
 void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
   for (const Array* term : inputs)
-    for (std::size_t i = 0; i < outputs[0].data.size(); ++i) outputs[0].data[i] += term->data[i % term->data.size()];
+    for (std::size_t i = 0; i < outputs[0].data.size(); ++i)
+      outputs[0].data[i] += term->data[i % term->data.size()];
 }
 
 CpuKernel cpu(const CpuNode& node) {
   std::vector<std::int64_t> term_elements;
   for (const TensorDesc& input : node.inputs) term_elements.push_back(input.num_elements());
   return [term_elements, n = node.output(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
-    if (k.inputs[0] != k.outputs[0]) std::memcpy(k.outputs[0], k.inputs[0], static_cast<std::size_t>(n) * sizeof(float));
+    if (k.inputs[0] != k.outputs[0])
+      std::memcpy(k.outputs[0], k.inputs[0], static_cast<std::size_t>(n) * sizeof(float));
     float* y = k.output<float>(0);
     for (std::size_t i = 1; i < term_elements.size(); ++i) {
       const float* x = k.input<float>(i);

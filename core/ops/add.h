@@ -10,7 +10,8 @@ namespace takt {
 
 const OpDef& add_op();
 
-// terms[0] has the result's shape; the others have it too or its last axes (a bias, a position table, a scalar).
+// terms[0] has the result's shape; the others have it too or its last axes (a bias, a position table, a
+// scalar).
 ValueId add(Graph& graph, const std::vector<ValueId>& terms, const std::string& name);
 
 }  // namespace takt

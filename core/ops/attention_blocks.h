@@ -9,7 +9,7 @@ namespace takt {
 struct AttentionShape {
   std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, width = 0;  // local extents
   std::int64_t group = 1;                                               // query heads a key head, globally
-  std::int64_t first_head = 0, first_kv_head = 0;                       // global numbers of the first local heads
+  std::int64_t first_head = 0, first_kv_head = 0;  // global numbers of the first local heads
 
   // The local key head that a local query head uses.
   std::int64_t kv_head(std::int64_t head) const { return (first_head + head) / group - first_kv_head; }
@@ -28,7 +28,8 @@ struct AttentionGrads {
 // Scratch for either direction.
 std::size_t attention_scratch_bytes(const AttentionShape& shape, int num_threads);
 
-void attention_forward(const AttentionShape& shape, const AttentionInputs& in, float* y, float* lse, float* scratch, int num_threads);
+void attention_forward(const AttentionShape& shape, const AttentionInputs& in, float* y, float* lse,
+                       float* scratch, int num_threads);
 void attention_backward(const AttentionShape& shape, const AttentionInputs& in, const AttentionSaved& saved,
                         const AttentionGrads& out, float* scratch, int num_threads);
 

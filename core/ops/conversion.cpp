@@ -29,22 +29,32 @@ AxisView view_along(const Dims& dims, const std::string& axis) {
   AxisView view;
   bool after = false;
   for (const Dim& dim : dims) {
-    if (dim.axis == axis) view.extent = dim.extent;
-    else (after ? view.inner : view.outer) *= dim.extent;
+    if (dim.axis == axis)
+      view.extent = dim.extent;
+    else
+      (after ? view.inner : view.outer) *= dim.extent;
     after = after || dim.axis == axis;
   }
   return view;
 }
 
 // Copies elements [from, from + count) along the axis of x to [to, to + count) of y.
-void copy_slices(const float* x, const AxisView& from_view, std::int64_t from, float* y, const AxisView& to_view, std::int64_t to, std::int64_t count) {
+void copy_slices(const float* x, const AxisView& from_view, std::int64_t from, float* y,
+                 const AxisView& to_view, std::int64_t to, std::int64_t count) {
   for (std::int64_t o = 0; o < from_view.outer; ++o)
-    std::copy_n(x + (o * from_view.extent + from) * from_view.inner, count * from_view.inner, y + (o * to_view.extent + to) * to_view.inner);
+    std::copy_n(x + (o * from_view.extent + from) * from_view.inner, count * from_view.inner,
+                y + (o * to_view.extent + to) * to_view.inner);
 }
 
-std::int64_t ranks_of(const OpArgs& args) { return args.attrs.integer("ranks"); }
-const std::string& axis_of(const OpArgs& args) { return args.attrs.text("axis"); }
-ReduceOp reduce_of(const OpArgs& args) { return args.attrs.text("op") == "max" ? ReduceOp::kMax : ReduceOp::kSum; }
+std::int64_t ranks_of(const OpArgs& args) {
+  return args.attrs.integer("ranks");
+}
+const std::string& axis_of(const OpArgs& args) {
+  return args.attrs.text("axis");
+}
+ReduceOp reduce_of(const OpArgs& args) {
+  return args.attrs.text("op") == "max" ? ReduceOp::kMax : ReduceOp::kSum;
+}
 
 TensorDesc with_extent(TensorDesc desc, const std::string& axis, std::int64_t extent) {
   const int i = find_axis(desc.dims, axis);
@@ -53,17 +63,25 @@ TensorDesc with_extent(TensorDesc desc, const std::string& axis, std::int64_t ex
   return desc;
 }
 
-std::int64_t piece(std::int64_t extent, std::int64_t ranks) { return (extent + ranks - 1) / ranks; }
-
-std::vector<TensorDesc> infer_same(const OpArgs& args) { return args.inputs; }
-std::vector<TensorDesc> infer_piece(const OpArgs& args) {
-  return {with_extent(args.input(0), axis_of(args), piece(args.input(0).extent(axis_of(args)), ranks_of(args)))};
+std::int64_t piece(std::int64_t extent, std::int64_t ranks) {
+  return (extent + ranks - 1) / ranks;
 }
-std::vector<TensorDesc> infer_gather(const OpArgs& args) { return {with_extent(args.input(0), axis_of(args), args.attrs.integer("extent"))}; }
+
+std::vector<TensorDesc> infer_same(const OpArgs& args) {
+  return args.inputs;
+}
+std::vector<TensorDesc> infer_piece(const OpArgs& args) {
+  return {
+      with_extent(args.input(0), axis_of(args), piece(args.input(0).extent(axis_of(args)), ranks_of(args)))};
+}
+std::vector<TensorDesc> infer_gather(const OpArgs& args) {
+  return {with_extent(args.input(0), axis_of(args), args.attrs.integer("extent"))};
+}
 std::vector<TensorDesc> infer_all_to_all(const OpArgs& args) {
   const std::string &to = axis_of(args), &from = args.attrs.text("from");
   const TensorDesc& x = args.input(0);
-  return {with_extent(with_extent(x, to, piece(x.extent(to), ranks_of(args))), from, x.extent(from) * ranks_of(args))};
+  return {with_extent(with_extent(x, to, piece(x.extent(to), ranks_of(args))), from,
+                      x.extent(from) * ranks_of(args))};
 }
 
 Cost cost(const OpArgs& args) {
@@ -78,14 +96,17 @@ std::size_t pieces_bytes(const CpuNode& node) {
   const std::size_t local = std::min(node.input(0).num_bytes(), node.output(0).num_bytes());
   return local * static_cast<std::size_t>(ranks_of(node));
 }
-std::size_t twice_input_bytes(const CpuNode& node) { return 2 * node.input(0).num_bytes(); }
+std::size_t twice_input_bytes(const CpuNode& node) {
+  return 2 * node.input(0).num_bytes();
+}
 
 CpuKernel cpu_all_reduce(const CpuNode& node) {
   std::vector<std::int64_t> num_elements;
   for (const TensorDesc& input : node.inputs) num_elements.push_back(input.num_elements());
   return [num_elements, name = node.name, group = node.group, op = reduce_of(node)](const KernelArgs& k) {
     for (std::size_t i = 0; i < num_elements.size(); ++i)
-      if (k.inputs[i] != k.outputs[i]) std::memcpy(k.outputs[i], k.inputs[i], static_cast<std::size_t>(num_elements[i]) * sizeof(float));
+      if (k.inputs[i] != k.outputs[i])
+        std::memcpy(k.outputs[i], k.inputs[i], static_cast<std::size_t>(num_elements[i]) * sizeof(float));
     // A bucket's tensors lie side by side (see memory_plan); the gaps between them are zeros.
     float* first = k.output<float>(0);
     const std::ptrdiff_t span = k.output<float>(num_elements.size() - 1) + num_elements.back() - first;
@@ -94,8 +115,10 @@ CpuKernel cpu_all_reduce(const CpuNode& node) {
 }
 
 CpuKernel cpu_all_gather(const CpuNode& node) {
-  const AxisView in = view_along(node.input(0).dims, axis_of(node)), out = view_along(node.output(0).dims, axis_of(node));
-  return [=, n = node.input(0).num_elements(), ranks = ranks_of(node), name = node.name, group = node.group](const KernelArgs& k) {
+  const AxisView in = view_along(node.input(0).dims, axis_of(node)),
+                 out = view_along(node.output(0).dims, axis_of(node));
+  return [=, n = node.input(0).num_elements(), ranks = ranks_of(node), name = node.name,
+          group = node.group](const KernelArgs& k) {
     auto* pieces = static_cast<float*>(k.scratch);
     group->all_gather(k.inputs[0], pieces, static_cast<std::size_t>(n), DType::kF32, {name});
     for (std::int64_t r = 0; r < ranks; ++r) {
@@ -116,8 +139,10 @@ void cut(const float* x, const AxisView& in, const AxisView& out, std::int64_t r
 }
 
 CpuKernel cpu_reduce_scatter(const CpuNode& node) {
-  const AxisView in = view_along(node.input(0).dims, axis_of(node)), out = view_along(node.output(0).dims, axis_of(node));
-  return [=, n = node.output(0).num_elements(), ranks = ranks_of(node), op = reduce_of(node), name = node.name, group = node.group](const KernelArgs& k) {
+  const AxisView in = view_along(node.input(0).dims, axis_of(node)),
+                 out = view_along(node.output(0).dims, axis_of(node));
+  return [=, n = node.output(0).num_elements(), ranks = ranks_of(node), op = reduce_of(node),
+          name = node.name, group = node.group](const KernelArgs& k) {
     auto* pieces = static_cast<float*>(k.scratch);
     cut(k.input<float>(0), in, out, ranks, pieces);
     group->reduce_scatter(pieces, k.outputs[0], static_cast<std::size_t>(n), DType::kF32, op, {name});
@@ -130,19 +155,23 @@ CpuKernel cpu_all_to_all(const CpuNode& node) {
   part = with_extent(part, to, node.output(0).extent(to));
   const AxisView in_to = view_along(node.input(0).dims, to), part_to = view_along(part.dims, to);
   const AxisView part_from = view_along(part.dims, from), out_from = view_along(node.output(0).dims, from);
-  return [=, n = part.num_elements(), ranks = ranks_of(node), name = node.name, group = node.group](const KernelArgs& k) {
+  return [=, n = part.num_elements(), ranks = ranks_of(node), name = node.name,
+          group = node.group](const KernelArgs& k) {
     auto* send = static_cast<float*>(k.scratch);
     float* receive = send + n * ranks;
     cut(k.input<float>(0), in_to, part_to, ranks, send);
     group->all_to_all(send, receive, static_cast<std::size_t>(n), DType::kF32, {name});
     for (std::int64_t r = 0; r < ranks; ++r)
-      copy_slices(receive + r * n, part_from, 0, k.output<float>(0), out_from, r * part_from.extent, part_from.extent);
+      copy_slices(receive + r * n, part_from, 0, k.output<float>(0), out_from, r * part_from.extent,
+                  part_from.extent);
   };
 }
 
 CpuKernel cpu_local_slice(const CpuNode& node) {
-  const AxisView in = view_along(node.input(0).dims, axis_of(node)), out = view_along(node.output(0).dims, axis_of(node));
-  const std::int64_t from = node.group->rank() * out.extent, count = std::clamp<std::int64_t>(in.extent - from, 0, out.extent);
+  const AxisView in = view_along(node.input(0).dims, axis_of(node)),
+                 out = view_along(node.output(0).dims, axis_of(node));
+  const std::int64_t from = node.group->rank() * out.extent,
+                     count = std::clamp<std::int64_t>(in.extent - from, 0, out.extent);
   return [=](const KernelArgs& k) {  // f32 and i32 alike: four bytes an element
     float* y = k.output<float>(0);
     if (count < out.extent) std::fill_n(y, out.outer * out.extent * out.inner, 0.0f);
@@ -152,40 +181,71 @@ CpuKernel cpu_local_slice(const CpuNode& node) {
 
 CpuKernel cpu_keep_on_first(const CpuNode& node) {
   return [n = node.input(0).num_elements(), keeps = node.group->rank() == 0](const KernelArgs& k) {
-    if (!keeps) std::fill_n(k.output<float>(0), n, 0.0f);
-    else if (k.inputs[0] != k.outputs[0]) std::copy_n(k.input<float>(0), n, k.output<float>(0));
+    if (!keeps)
+      std::fill_n(k.output<float>(0), n, 0.0f);
+    else if (k.inputs[0] != k.outputs[0])
+      std::copy_n(k.input<float>(0), n, k.output<float>(0));
   };
 }
 
 }  // namespace
 
 const OpDef& all_gather_op() {
-  static const OpDef op = {.name = "all_gather", .infer = infer_gather, .cost = cost, .cpu = cpu_all_gather, .cpu_scratch_bytes = pieces_bytes, .is_collective = true};
+  static const OpDef op = {.name = "all_gather",
+                           .infer = infer_gather,
+                           .cost = cost,
+                           .cpu = cpu_all_gather,
+                           .cpu_scratch_bytes = pieces_bytes,
+                           .is_collective = true};
   return op;
 }
 
 const OpDef& all_reduce_op() {
-  static const OpDef op = {.name = "all_reduce", .infer = infer_same, .cost = cost, .cpu = cpu_all_reduce, .may_overwrite_input = true, .is_collective = true};
+  static const OpDef op = {.name = "all_reduce",
+                           .infer = infer_same,
+                           .cost = cost,
+                           .cpu = cpu_all_reduce,
+                           .may_overwrite_input = true,
+                           .is_collective = true};
   return op;
 }
 
 const OpDef& all_to_all_op() {
-  static const OpDef op = {.name = "all_to_all", .infer = infer_all_to_all, .cost = cost, .cpu = cpu_all_to_all, .cpu_scratch_bytes = twice_input_bytes, .is_collective = true};
+  static const OpDef op = {.name = "all_to_all",
+                           .infer = infer_all_to_all,
+                           .cost = cost,
+                           .cpu = cpu_all_to_all,
+                           .cpu_scratch_bytes = twice_input_bytes,
+                           .is_collective = true};
   return op;
 }
 
 const OpDef& keep_on_first_op() {
-  static const OpDef op = {.name = "keep_on_first", .infer = infer_same, .cost = cost, .cpu = cpu_keep_on_first, .may_overwrite_input = true, .is_collective = true};
+  static const OpDef op = {.name = "keep_on_first",
+                           .infer = infer_same,
+                           .cost = cost,
+                           .cpu = cpu_keep_on_first,
+                           .may_overwrite_input = true,
+                           .is_collective = true};
   return op;
 }
 
 const OpDef& local_slice_op() {
-  static const OpDef op = {.name = "local_slice", .infer = infer_piece, .cost = cost, .cpu = cpu_local_slice, .is_collective = true};
+  static const OpDef op = {.name = "local_slice",
+                           .infer = infer_piece,
+                           .cost = cost,
+                           .cpu = cpu_local_slice,
+                           .is_collective = true};
   return op;
 }
 
 const OpDef& reduce_scatter_op() {
-  static const OpDef op = {.name = "reduce_scatter", .infer = infer_piece, .cost = cost, .cpu = cpu_reduce_scatter, .cpu_scratch_bytes = pieces_bytes, .is_collective = true};
+  static const OpDef op = {.name = "reduce_scatter",
+                           .infer = infer_piece,
+                           .cost = cost,
+                           .cpu = cpu_reduce_scatter,
+                           .cpu_scratch_bytes = pieces_bytes,
+                           .is_collective = true};
   return op;
 }
 

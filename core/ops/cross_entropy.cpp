@@ -1,9 +1,12 @@
 // cross_entropy: loss[t] = m[t] + log s[t] - z[t]
-//   m[t] = max_v x[t, v]  (reduce),  s[t] = sum_v exp(x[t, v] - m[t])  (sum_exp),  z[t] = x[t, target[t]]  (pick)
+//   m[t] = max_v x[t, v]  (reduce),  s[t] = sum_v exp(x[t, v] - m[t])  (sum_exp),  z[t] = x[t, target[t]]
+//   (pick)
 //
-// Gradient  dx[t, v] = dy[t] (exp(x[t, v] - m[t]) / s[t] - [v = target[t]])  (cross_entropy_grad). It belongs to the
+// Gradient  dx[t, v] = dy[t] (exp(x[t, v] - m[t]) / s[t] - [v = target[t]])  (cross_entropy_grad). It belongs
+// to the
 //           last node, which therefore reads the logits; m, s and z pass nothing back.
-// Placement vocab may be sharded: m comes out a partial maximum, s and z partial sums, dx stays sharded. Padding at
+// Placement vocab may be sharded: m comes out a partial maximum, s and z partial sums, dx stays sharded.
+// Padding at
 //           the end of the vocabulary takes no part and gets a zero gradient.
 // Cost      about 3 FLOPs a logit in the loss, 4 in the gradient. Memory bound.
 // Source    Shoeybi et al. 2019, arXiv:1909.08053, section 3 (the vocabulary-parallel loss).
@@ -19,15 +22,21 @@
 namespace takt {
 namespace {
 
-const std::string& vocab_axis(const TensorDesc& logits) { return logits.dims.back().axis; }
-TensorDesc one_a_token(const TensorDesc& logits) { return {{logits.dims.begin(), logits.dims.end() - 1}, logits.dtype}; }
+const std::string& vocab_axis(const TensorDesc& logits) {
+  return logits.dims.back().axis;
+}
+TensorDesc one_a_token(const TensorDesc& logits) {
+  return {{logits.dims.begin(), logits.dims.end() - 1}, logits.dtype};
+}
 
 void require_logits(const OpArgs& args, const TensorDesc& logits) {
-  TAKT_REQUIRE(!logits.dims.empty() && is_floating(logits.dtype), args.name, ": logits must be floating with a last axis of classes, got ", logits);
+  TAKT_REQUIRE(!logits.dims.empty() && is_floating(logits.dtype), args.name,
+               ": logits must be floating with a last axis of classes, got ", logits);
 }
 
 void require_per_token(const OpArgs& args, const TensorDesc& logits, const TensorDesc& x) {
-  TAKT_REQUIRE(x.dims == one_a_token(logits).dims, args.name, ": ", x, " must have the axes of the logits ", logits, " without the last");
+  TAKT_REQUIRE(x.dims == one_a_token(logits).dims, args.name, ": ", x, " must have the axes of the logits ",
+               logits, " without the last");
 }
 
 Cost cost(const OpArgs& args) {
@@ -41,9 +50,9 @@ Cost cost(const OpArgs& args) {
 }
 
 // Token axes stay sharded; a sharded vocabulary gives partial sums (or a sharded gradient).
-std::vector<Signature> token_and_vocab_rules(const OpArgs& args) {
+std::vector<OpPlacement> token_and_vocab_rules(const OpArgs& args) {
   const TensorDesc& logits = args.input(0);
-  std::vector<Signature> signatures = {replicated_rule(args)};
+  std::vector<OpPlacement> signatures = {replicated_rule(args)};
   for (const Dim& dim : logits.dims) signatures.push_back(split_rule(args, dim.axis));
   return signatures;
 }
@@ -57,7 +66,8 @@ std::vector<TensorDesc> infer_sum_exp(const OpArgs& args) {
 
 void reference_sum_exp(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   const auto width = static_cast<std::size_t>(args.input(0).dims.back().extent);
-  for (std::size_t i = 0; i < inputs[0]->data.size(); ++i) outputs[0].data[i / width] += std::exp(inputs[0]->data[i] - inputs[1]->data[i / width]);
+  for (std::size_t i = 0; i < inputs[0]->data.size(); ++i)
+    outputs[0].data[i / width] += std::exp(inputs[0]->data[i] - inputs[1]->data[i / width]);
 }
 
 CpuKernel cpu_sum_exp(const CpuNode& node) {
@@ -72,7 +82,8 @@ CpuKernel cpu_sum_exp(const CpuNode& node) {
       for (; v + 8 <= vocab.num_valid; v += 8)
         for (std::int64_t lane = 0; lane < 8; ++lane) sums[lane] += exp_cephes(x[v + lane] - max);
       for (; v < vocab.num_valid; ++v) sums[v % 8] += exp_cephes(x[v] - max);
-      k.output<float>(0)[t] = ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+      k.output<float>(0)[t] =
+          ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
     });
   };
 }
@@ -112,13 +123,15 @@ std::vector<TensorDesc> infer_loss(const OpArgs& args) {
 std::vector<std::optional<ValueId>> grad_loss(const GradArgs& args) {
   const std::vector<ValueId>& in = args.node.inputs;
   std::vector<std::optional<ValueId>> grads(in.size());
-  grads[0] = args.graph.append_one(cross_entropy_grad_op(), {in[0], in[1], in[2], in[3], args.output_grads[0].value()}, {}, "d." + args.node.name);
+  grads[0] = args.graph.append_one(cross_entropy_grad_op(),
+                                   {in[0], in[1], in[2], in[3], args.output_grads[0].value()}, {},
+                                   "d." + args.node.name);
   return grads;
 }
 
 // The value needs no logits, only the gradient does: with a sharded vocabulary the result is whole.
-std::vector<Signature> placements_loss(const OpArgs& args) {
-  std::vector<Signature> signatures = token_and_vocab_rules(args);
+std::vector<OpPlacement> placements_loss(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = token_and_vocab_rules(args);
   signatures.back().outputs[0] = AxisPlacement::replicated();
   return signatures;
 }
@@ -141,8 +154,8 @@ std::vector<TensorDesc> infer_grad(const OpArgs& args) {
   return {args.input(0)};
 }
 
-std::vector<Signature> placements_grad(const OpArgs& args) {
-  std::vector<Signature> signatures = token_and_vocab_rules(args);
+std::vector<OpPlacement> placements_grad(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = token_and_vocab_rules(args);
   signatures.push_back(linear_rule(args, {4}));
   return signatures;
 }
@@ -152,7 +165,8 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
   for (std::size_t i = 0; i < outputs[0].data.size(); ++i) {
     const std::size_t t = i / width;
     const double hit = static_cast<double>(i % width) == inputs[1]->data[t] ? 1.0 : 0.0;
-    outputs[0].data[i] = inputs[4]->data[t] * (std::exp(inputs[0]->data[i] - inputs[2]->data[t]) / inputs[3]->data[t] - hit);
+    outputs[0].data[i] =
+        inputs[4]->data[t] * (std::exp(inputs[0]->data[i] - inputs[2]->data[t]) / inputs[3]->data[t] - hit);
   }
 }
 
@@ -176,7 +190,9 @@ const TensorDesc kLogits{{{"batch", 4}, {"seq", 3}, {"vocab", 12}}, DType::kF32}
 const TensorDesc kTargets{{{"batch", 4}, {"seq", 3}}, DType::kI32};
 const TensorDesc kPerToken{{{"batch", 4}, {"seq", 3}}, DType::kF32};
 
-std::vector<Sample> sample(void (*build)(Graph&)) { return {{.name = "12 classes", .build = build, .index_bound = 12}}; }
+std::vector<Sample> sample(void (*build)(Graph&)) {
+  return {{.name = "12 classes", .build = build, .index_bound = 12}};
+}
 
 void build_sum_exp(Graph& g) {
   const ValueId x = g.input("x", kLogits);
@@ -191,7 +207,8 @@ void build_loss(Graph& g) {
   cross_entropy(g, x, g.input("targets", kTargets), "loss");
 }
 void build_grad(Graph& g) {
-  const ValueId x = g.input("x", kLogits), targets = g.input("targets", kTargets), dy = g.input("dy", kPerToken);
+  const ValueId x = g.input("x", kLogits), targets = g.input("targets", kTargets),
+                dy = g.input("dy", kPerToken);
   const ValueId m = reduce(g, x, {"vocab"}, ReduceOp::kMax, "m");
   const ValueId s = g.append_one(sum_exp_op(), {x, m}, {}, "s");
   g.append_one(cross_entropy_grad_op(), {x, targets, m, s, dy}, {}, "dx");
@@ -246,7 +263,8 @@ const OpDef& cross_entropy_grad_op() {
 }
 
 ValueId cross_entropy(Graph& graph, ValueId logits, ValueId targets, const std::string& name) {
-  const ValueId max = reduce(graph, logits, {vocab_axis(graph.value(logits).desc)}, ReduceOp::kMax, name + ".max");
+  const ValueId max =
+      reduce(graph, logits, {vocab_axis(graph.value(logits).desc)}, ReduceOp::kMax, name + ".max");
   const ValueId sum = graph.append_one(sum_exp_op(), {logits, max}, {}, name + ".sum_exp");
   const ValueId target = graph.append_one(pick_op(), {logits, targets}, {}, name + ".target");
   return graph.append_one(cross_entropy_op(), {logits, targets, max, sum, target}, {}, name);

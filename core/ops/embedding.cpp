@@ -1,8 +1,10 @@
 // embedding: y[t, :] = table[token[t], :]
 //
 // Gradient  dtable[v, :] = sum over t with token[t] = v of dy[t, :] (embedding_grad).
-// Placement table rows sharded: a rank fills in the rows it has and zeros elsewhere, a partial sum; the gradient of
-//           its rows needs no communication at all. Token and column axes stay sharded. Linear in table and in dy.
+// Placement table rows sharded: a rank fills in the rows it has and zeros elsewhere, a partial sum; the
+// gradient of
+//           its rows needs no communication at all. Token and column axes stay sharded. Linear in table and
+//           in dy.
 // Cost      no arithmetic to speak of. Memory bound.
 #include "core/ops/embedding.h"
 
@@ -13,10 +15,13 @@
 namespace takt {
 namespace {
 
-const std::string& row_axis(const TensorDesc& table) { return table.dims.at(0).axis; }
+const std::string& row_axis(const TensorDesc& table) {
+  return table.dims.at(0).axis;
+}
 
 void require_table(const OpArgs& args, const TensorDesc& table, const TensorDesc& tokens) {
-  TAKT_REQUIRE(table.dims.size() == 2 && is_floating(table.dtype), "embedding '", args.name, "': the table must be a matrix, got ", table);
+  TAKT_REQUIRE(table.dims.size() == 2 && is_floating(table.dtype), "embedding '", args.name,
+               "': the table must be a matrix, got ", table);
   TAKT_REQUIRE(tokens.dtype == DType::kI32, "embedding '", args.name, "': tokens must be i32, got ", tokens);
 }
 
@@ -40,8 +45,8 @@ Cost cost(const OpArgs& args) {
   return {0, bytes, bytes};
 }
 
-std::vector<Signature> placements(const OpArgs& args) {
-  std::vector<Signature> signatures = batch_rules(args, {});
+std::vector<OpPlacement> placements(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = batch_rules(args, {});
   signatures.push_back(split_rule(args, row_axis(args.input(0))));
   signatures.push_back(linear_rule(args, {0}));
   return signatures;
@@ -51,17 +56,21 @@ void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Ar
   const auto columns = static_cast<std::size_t>(inputs[0]->dims[1].extent);
   for (std::size_t t = 0; t < inputs[1]->data.size(); ++t)
     for (std::size_t c = 0; c < columns; ++c)
-      outputs[0].data[t * columns + c] = inputs[0]->data[static_cast<std::size_t>(inputs[1]->data[t]) * columns + c];
+      outputs[0].data[t * columns + c] =
+          inputs[0]->data[static_cast<std::size_t>(inputs[1]->data[t]) * columns + c];
 }
 
 CpuKernel cpu(const CpuNode& node) {
   const AxisRange rows = node.range(node.input(0), row_axis(node.input(0)));
-  return [rows, columns = node.input(0).dims[1].extent, n = node.input(1).num_elements(), threads = node.num_threads](const KernelArgs& k) {
+  return [rows, columns = node.input(0).dims[1].extent, n = node.input(1).num_elements(),
+          threads = node.num_threads](const KernelArgs& k) {
     parallel_for(threads, n, [&](std::int64_t t) {
       const std::int64_t row = k.input<std::int32_t>(1)[t] - rows.offset;
       float* y = k.output<float>(0) + t * columns;
-      if (row < 0 || row >= rows.num_valid) std::fill(y, y + columns, 0.0f);
-      else std::copy_n(k.input<float>(0) + row * columns, columns, y);
+      if (row < 0 || row >= rows.num_valid)
+        std::fill(y, y + columns, 0.0f);
+      else
+        std::copy_n(k.input<float>(0) + row * columns, columns, y);
     });
   };
 }
@@ -72,8 +81,8 @@ std::vector<TensorDesc> infer_grad(const OpArgs& args) {
   return {table};
 }
 
-std::vector<Signature> placements_grad(const OpArgs& args) {
-  std::vector<Signature> signatures = batch_rules(args, {});  // the table's rows and columns
+std::vector<OpPlacement> placements_grad(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = batch_rules(args, {});  // the table's rows and columns
   for (const Dim& dim : args.input(1).dims) signatures.push_back(split_rule(args, dim.axis));
   signatures.push_back(linear_rule(args, {0}));
   return signatures;
@@ -83,13 +92,15 @@ void reference_grad(const OpArgs&, std::span<const Array* const> inputs, std::sp
   const auto columns = static_cast<std::size_t>(outputs[0].dims[1].extent);
   for (std::size_t t = 0; t < inputs[1]->data.size(); ++t)
     for (std::size_t c = 0; c < columns; ++c)
-      outputs[0].data[static_cast<std::size_t>(inputs[1]->data[t]) * columns + c] += inputs[0]->data[t * columns + c];
+      outputs[0].data[static_cast<std::size_t>(inputs[1]->data[t]) * columns + c] +=
+          inputs[0]->data[t * columns + c];
 }
 
 CpuKernel cpu_grad(const CpuNode& node) {
   const AxisRange rows = node.range(node.output(0), row_axis(node.output(0)));
   const std::int64_t num_elements = node.output(0).num_elements();
-  return [=, columns = node.output(0).dims[1].extent, n = node.input(1).num_elements(), threads = node.num_threads](const KernelArgs& k) {
+  return [=, columns = node.output(0).dims[1].extent, n = node.input(1).num_elements(),
+          threads = node.num_threads](const KernelArgs& k) {
     float* table = k.output<float>(0);
     std::fill(table, table + num_elements, 0.0f);
     // Threads own columns, so that every sum is added up in token order.
@@ -99,7 +110,8 @@ CpuKernel cpu_grad(const CpuNode& node) {
       for (std::int64_t t = 0; t < n; ++t) {
         const std::int64_t row = k.input<std::int32_t>(1)[t] - rows.offset;
         if (row < 0 || row >= rows.num_valid) continue;
-        for (std::int64_t c = first; c < last; ++c) table[row * columns + c] += k.input<float>(0)[t * columns + c];
+        for (std::int64_t c = first; c < last; ++c)
+          table[row * columns + c] += k.input<float>(0)[t * columns + c];
       }
     });
   };
@@ -119,27 +131,32 @@ const OpDef& embedding_op() {
                            .reference = reference,
                            .cpu = cpu,
                            .samples = {{.name = "12 rows",
-                                        .build = [](Graph& g) {
-                                          const ValueId table = g.input("table", {kTable, DType::kF32});
-                                          embedding(g, table, g.input("tokens", kTokens), "y");
-                                        },
+                                        .build =
+                                            [](Graph& g) {
+                                              const ValueId table = g.input("table", {kTable, DType::kF32});
+                                              embedding(g, table, g.input("tokens", kTokens), "y");
+                                            },
                                         .index_bound = 12}}};
   return op;
 }
 
 const OpDef& embedding_grad_op() {
-  static const OpDef op = {.name = "embedding_grad",
-                           .infer = infer_grad,
-                           .cost = cost,
-                           .placements = placements_grad,
-                           .reference = reference_grad,
-                           .cpu = cpu_grad,
-                           .samples = {{.name = "12 rows",
-                                        .build = [](Graph& g) {
-                                          const ValueId dy = g.input("dy", {{{"batch", 4}, {"seq", 3}, {"embed", 8}}, DType::kF32});
-                                          g.append_one(embedding_grad_op(), {dy, g.input("tokens", kTokens)}, {{"table", kTable}}, "dtable");
-                                        },
-                                        .index_bound = 12}}};
+  static const OpDef op = {
+      .name = "embedding_grad",
+      .infer = infer_grad,
+      .cost = cost,
+      .placements = placements_grad,
+      .reference = reference_grad,
+      .cpu = cpu_grad,
+      .samples = {
+          {.name = "12 rows",
+           .build =
+               [](Graph& g) {
+                 const ValueId dy = g.input("dy", {{{"batch", 4}, {"seq", 3}, {"embed", 8}}, DType::kF32});
+                 g.append_one(embedding_grad_op(), {dy, g.input("tokens", kTokens)}, {{"table", kTable}},
+                              "dtable");
+               },
+           .index_bound = 12}}};
   return op;
 }
 

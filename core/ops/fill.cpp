@@ -10,18 +10,23 @@
 namespace takt {
 namespace {
 
-std::vector<TensorDesc> infer(const OpArgs& args) { return {{args.attrs.dims("dims"), DType::kF32}}; }
-Cost cost(const OpArgs& args) { return {0, 0, static_cast<double>(args.output(0).num_bytes())}; }
-std::vector<Signature> placements(const OpArgs& args) { return batch_rules(args, {}); }
+std::vector<TensorDesc> infer(const OpArgs& args) {
+  return {{args.attrs.dims("dims"), DType::kF32}};
+}
+Cost cost(const OpArgs& args) {
+  return {0, 0, static_cast<double>(args.output(0).num_bytes())};
+}
+std::vector<OpPlacement> placements(const OpArgs& args) {
+  return batch_rules(args, {});
+}
 
 void reference(const OpArgs& args, std::span<const Array* const>, std::span<Array> outputs) {
   std::fill(outputs[0].data.begin(), outputs[0].data.end(), args.attrs.number("value"));
 }
 
 CpuKernel cpu(const CpuNode& node) {
-  return [value = static_cast<float>(node.attrs.number("value")), n = node.output(0).num_elements()](const KernelArgs& k) {
-    std::fill_n(k.output<float>(0), n, value);
-  };
+  return [value = static_cast<float>(node.attrs.number("value")), n = node.output(0).num_elements()](
+             const KernelArgs& k) { std::fill_n(k.output<float>(0), n, value); };
 }
 
 }  // namespace
@@ -33,7 +38,9 @@ const OpDef& fill_op() {
                            .placements = placements,
                            .reference = reference,
                            .cpu = cpu,
-                           .samples = {{.name = "2.5", .build = [](Graph& g) { fill(g, {{{"batch", 4}, {"embed", 8}}, DType::kF32}, 2.5, "y"); }}}};
+                           .samples = {{.name = "2.5", .build = [](Graph& g) {
+                                          fill(g, {{{"batch", 4}, {"embed", 8}}, DType::kF32}, 2.5, "y");
+                                        }}}};
   return op;
 }
 

@@ -15,7 +15,8 @@ namespace {
 
 void require_alike(const OpArgs& args) {
   for (const TensorDesc& input : args.inputs)
-    TAKT_REQUIRE(input == args.input(0) && is_floating(input.dtype), args.name, ": inputs must be alike, got ", args.input(0), " and ", input);
+    TAKT_REQUIRE(input == args.input(0) && is_floating(input.dtype), args.name,
+                 ": inputs must be alike, got ", args.input(0), " and ", input);
 }
 
 std::vector<TensorDesc> infer(const OpArgs& args) {
@@ -25,18 +26,19 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
 
 std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
   const Node& node = args.node;
-  const auto grads = args.graph.append(gated_grad_op(), {node.inputs[0], node.inputs[1], args.output_grads[0].value()}, {}, "d." + node.name);
+  const auto grads = args.graph.append(
+      gated_grad_op(), {node.inputs[0], node.inputs[1], args.output_grads[0].value()}, {}, "d." + node.name);
   return {grads[0], grads[1]};
 }
 
 Cost cost(const OpArgs& args) {
   const auto bytes = static_cast<double>(args.input(0).num_bytes());
-  return {12.0 * static_cast<double>(args.input(0).num_elements()), bytes * static_cast<double>(args.inputs.size()),
-          bytes * static_cast<double>(args.outputs.size())};
+  return {12.0 * static_cast<double>(args.input(0).num_elements()),
+          bytes * static_cast<double>(args.inputs.size()), bytes * static_cast<double>(args.outputs.size())};
 }
 
-std::vector<Signature> placements(const OpArgs& args) {
-  std::vector<Signature> signatures = batch_rules(args, {});
+std::vector<OpPlacement> placements(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = batch_rules(args, {});
   signatures.push_back(linear_rule(args, {args.inputs.size() - 1}));  // in u, or in dy
   return signatures;
 }
@@ -87,8 +89,10 @@ Sample sample(bool with_grad) {
   return {.name = "4 x 12", .build = [with_grad](Graph& g) {
             const TensorDesc desc{{{"batch", 4}, {"mlp", 12}}, DType::kF32};
             const ValueId gate = g.input("gate", desc), up = g.input("up", desc);
-            if (with_grad) g.append(gated_grad_op(), {gate, up, g.input("dy", desc)}, {}, "d");
-            else gated_silu(g, gate, up, "y");
+            if (with_grad)
+              g.append(gated_grad_op(), {gate, up, g.input("dy", desc)}, {}, "d");
+            else
+              gated_silu(g, gate, up, "y");
           }};
 }
 

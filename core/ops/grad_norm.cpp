@@ -1,6 +1,7 @@
 // sum_squares: y = sum_i x[i]^2.    clip_factor: norm = sqrt(y), factor = min(1, max_norm / norm).
 //
-// Placement a sharded x gives a partial sum: adding the squares of all gradients and then reducing one number makes
+// Placement a sharded x gives a partial sum: adding the squares of all gradients and then reducing one number
+// makes
 //           the norm that of the whole model on any mesh. clip_factor is not linear and needs the whole sum.
 // Cost      2 FLOPs an element. Memory bound.
 // Source    Pascanu et al. 2013, arXiv:1211.5063 (clipping by the global norm).
@@ -8,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/ops/op.h"
 
@@ -15,16 +17,18 @@ namespace takt {
 namespace {
 
 std::vector<TensorDesc> infer_squares(const OpArgs& args) {
-  TAKT_REQUIRE(is_floating(args.input(0).dtype), "sum_squares '", args.name, "': x must be floating, got ", args.input(0));
+  TAKT_REQUIRE(is_floating(args.input(0).dtype), "sum_squares '", args.name, "': x must be floating, got ",
+               args.input(0));
   return {{{}, args.input(0).dtype}};
 }
 
 Cost cost(const OpArgs& args) {
-  return {2.0 * static_cast<double>(args.input(0).num_elements()), static_cast<double>(args.input(0).num_bytes()), 4.0};
+  return {2.0 * static_cast<double>(args.input(0).num_elements()),
+          static_cast<double>(args.input(0).num_bytes()), 4.0};
 }
 
-std::vector<Signature> placements_squares(const OpArgs& args) {
-  std::vector<Signature> signatures = {replicated_rule(args)};
+std::vector<OpPlacement> placements_squares(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = {replicated_rule(args)};
   for (const Dim& dim : args.input(0).dims) signatures.push_back(split_rule(args, dim.axis));
   return signatures;
 }
@@ -45,13 +49,21 @@ CpuKernel cpu_squares(const CpuNode& node) {
 }
 
 std::vector<TensorDesc> infer_clip(const OpArgs& args) {
-  TAKT_REQUIRE(args.input(0).dims.empty(), "clip_factor '", args.name, "': wants a scalar, got ", args.input(0));
+  TAKT_REQUIRE(args.input(0).dims.empty(), "clip_factor '", args.name, "': wants a scalar, got ",
+               args.input(0));
   return {args.input(0), args.input(0)};
 }
 
-std::vector<Signature> placements_clip(const OpArgs& args) { return {replicated_rule(args)}; }
+std::vector<OpPlacement> placements_clip(const OpArgs& args) {
+  return {replicated_rule(args)};
+}
 
-double factor_of(double norm, double max_norm) { return max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0; }
+// A norm that is not finite gives a factor that is not either, which optimizers take as "leave everything as
+// it is".
+double factor_of(double norm, double max_norm) {
+  if (!std::isfinite(norm)) return std::numeric_limits<double>::quiet_NaN();
+  return max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0;
+}
 
 void reference_clip(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   outputs[0].data[0] = std::sqrt(inputs[0]->data[0]);
@@ -74,15 +86,16 @@ void build_clip(Graph& g) {
 }  // namespace
 
 const OpDef& sum_squares_op() {
-  static const OpDef op = {.name = "sum_squares",
-                           .infer = infer_squares,
-                           .cost = cost,
-                           .placements = placements_squares,
-                           .reference = reference_squares,
-                           .cpu = cpu_squares,
-                           .samples = {{.name = "4 x 8", .build = [](Graph& g) {
-                                          sum_squares(g, g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32}), "y");
-                                        }}}};
+  static const OpDef op = {
+      .name = "sum_squares",
+      .infer = infer_squares,
+      .cost = cost,
+      .placements = placements_squares,
+      .reference = reference_squares,
+      .cpu = cpu_squares,
+      .samples = {{.name = "4 x 8", .build = [](Graph& g) {
+                     sum_squares(g, g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32}), "y");
+                   }}}};
   return op;
 }
 
@@ -97,7 +110,9 @@ const OpDef& clip_factor_op() {
   return op;
 }
 
-ValueId sum_squares(Graph& graph, ValueId x, const std::string& name) { return graph.append_one(sum_squares_op(), {x}, {}, name); }
+ValueId sum_squares(Graph& graph, ValueId x, const std::string& name) {
+  return graph.append_one(sum_squares_op(), {x}, {}, name);
+}
 
 ClipFactor clip_factor(Graph& graph, ValueId square, double max_norm, const std::string& name) {
   const auto outputs = graph.append(clip_factor_op(), {square}, {{"max_norm", max_norm}}, name);

@@ -1,12 +1,13 @@
 // matmul: y[out] = act( sum_k a[..] b[..] + bias ),  an einsum over named axes
 //
 // Axes      in a, b and out: stacked (must lead everywhere); in a and out: rows; in b and out: columns;
-//           in a and b only: contracted. Each group keeps its order and stays together in every tensor, so that the
-//           whole is one (stacked) matrix product. Transposed storage of any operand is fine.
+//           in a and b only: contracted. Each group keeps its order and stays together in every tensor, so
+//           that the whole is one (stacked) matrix product. Transposed storage of any operand is fine.
 // Bias      its axes are the column axes, and out ends with them.
 // Activation "gelu" or "silu": then output 1 is the value before it, which the gradient needs.
 // Gradient  da = dy b, db = a dy, dbias = sum of dy; with d(pre) = act'(pre) dy first.
-// Placement stacked, row and column axes stay sharded; a sharded contraction gives a partial sum, in which the bias
+// Placement stacked, row and column axes stay sharded; a sharded contraction gives a partial sum, in which
+// the bias
 //           must be partial too (kept on one rank); linear in a and in b, so partial sums pass through.
 // Cost      2 m n k FLOPs a stack.
 #include "core/ops/matmul.h"
@@ -36,17 +37,17 @@ Grouping group_axes(const OpArgs& args) {
   Grouping g;
   for (const Dim& dim : a.dims) {
     const bool in_b = b.has(dim.axis), in_out = contains(out, dim.axis);
-    TAKT_REQUIRE(in_b || in_out, "matmul '", args.name, "': axis '", dim.axis, "' of a ", a, " is neither in b ", b,
-                 " nor in the result; sum over it first");
+    TAKT_REQUIRE(in_b || in_out, "matmul '", args.name, "': axis '", dim.axis, "' of a ", a,
+                 " is neither in b ", b, " nor in the result; sum over it first");
     if (in_b)
-      TAKT_REQUIRE(b.extent(dim.axis) == dim.extent, "matmul '", args.name, "': axis '", dim.axis, "' differs, a is ", a,
-                   ", b is ", b);
+      TAKT_REQUIRE(b.extent(dim.axis) == dim.extent, "matmul '", args.name, "': axis '", dim.axis,
+                   "' differs, a is ", a, ", b is ", b);
     (in_b && in_out ? g.stacked : in_out ? g.rows : g.contracted).push_back(dim.axis);
   }
   for (const Dim& dim : b.dims)
     if (!a.has(dim.axis)) {
-      TAKT_REQUIRE(contains(out, dim.axis), "matmul '", args.name, "': axis '", dim.axis, "' of b ", b, " is neither in a ", a,
-                   " nor in the result; sum over it first");
+      TAKT_REQUIRE(contains(out, dim.axis), "matmul '", args.name, "': axis '", dim.axis, "' of b ", b,
+                   " is neither in a ", a, " nor in the result; sum over it first");
       g.columns.push_back(dim.axis);
     }
   return g;
@@ -66,15 +67,18 @@ AxisNames joined(const AxisNames& a, const AxisNames& b, const AxisNames& c) {
 }
 
 // Is `axes` stacked+second+first (true) or stacked+first+second (false)? Anything else cannot be one product.
-bool is_swapped(const OpArgs& args, const char* which, const AxisNames& axes, const AxisNames& stacked, const AxisNames& first,
-                const AxisNames& second) {
+bool is_swapped(const OpArgs& args, const char* which, const AxisNames& axes, const AxisNames& stacked,
+                const AxisNames& first, const AxisNames& second) {
   if (axes == joined(stacked, first, second)) return false;
   if (axes == joined(stacked, second, first)) return true;
-  fail(Fault::kConfig, "matmul '", args.name, "': ", which, " mixes its axes, a is ", args.input(0), ", b is ", args.input(1),
-       "\n  stacked axes must lead, and row, column and contracted axes must each stay together in one order");
+  fail(
+      Fault::kConfig, "matmul '", args.name, "': ", which, " mixes its axes, a is ", args.input(0), ", b is ",
+      args.input(1),
+      "\n  stacked axes must lead, and row, column and contracted axes must each stay together in one order");
 }
 
-// The product as oneDNN sees it. `swapped_out`: the result is stored [columns, rows], so b^T a^T is computed instead.
+// The product as oneDNN sees it. `swapped_out`: the result is stored [columns, rows], so b^T a^T is computed
+// instead.
 struct Lowered {
   MatmulShape shape;
   bool swapped_out = false;
@@ -113,15 +117,16 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
                "; both must have the same floating type");
   TensorDesc y{.dims = {}, .dtype = a.dtype};
   for (const std::string& axis : args.attrs.axes("out")) {
-    TAKT_REQUIRE(a.has(axis) || b.has(axis), "matmul '", args.name, "': the result's axis '", axis, "' is neither in a ", a,
-                 " nor in b ", b);
+    TAKT_REQUIRE(a.has(axis) || b.has(axis), "matmul '", args.name, "': the result's axis '", axis,
+                 "' is neither in a ", a, " nor in b ", b);
     y.dims.push_back({axis, a.has(axis) ? a.extent(axis) : b.extent(axis)});
   }
   const Lowered lowered = lower(args);
   if (args.inputs.size() == 3) {
     const TensorDesc& bias = args.input(2);
-    TAKT_REQUIRE(!lowered.swapped_out && names_of(bias.dims) == group_axes(args).columns, "matmul '", args.name, "': bias ", bias,
-                 " must have the column axes of b ", b, ", and the result must end with them");
+    TAKT_REQUIRE(!lowered.swapped_out && names_of(bias.dims) == group_axes(args).columns, "matmul '",
+                 args.name, "': bias ", bias, " must have the column axes of b ", b,
+                 ", and the result must end with them");
   }
   if (args.attrs.text("activation").empty()) return {y};
   return {y, y};
@@ -132,7 +137,8 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
   Graph& graph = args.graph;
   ValueId dy = args.output_grads[0].value();
   const std::string& activation = node.attrs.text("activation");
-  if (!activation.empty()) dy = activation_grad(graph, node.outputs[1], dy, activation, "d." + node.name + ".pre");
+  if (!activation.empty())
+    dy = activation_grad(graph, node.outputs[1], dy, activation, "d." + node.name + ".pre");
   const ValueId a = node.inputs[0], b = node.inputs[1];
   std::vector<std::optional<ValueId>> grads = {
       matmul(graph, dy, b, names_of(graph.value(a).desc.dims), "d." + node.name + ".a"),
@@ -154,11 +160,12 @@ Cost cost(const OpArgs& args) {
   return cost;
 }
 
-std::vector<Signature> placements(const OpArgs& args) {
+std::vector<OpPlacement> placements(const OpArgs& args) {
   const Grouping g = group_axes(args);
   const bool has_bias = args.inputs.size() == 3;
-  std::vector<Signature> signatures = {replicated_rule(args)};
-  for (const std::string& axis : joined(g.stacked, g.rows, g.columns)) signatures.push_back(split_rule(args, axis));
+  std::vector<OpPlacement> signatures = {replicated_rule(args)};
+  for (const std::string& axis : joined(g.stacked, g.rows, g.columns))
+    signatures.push_back(split_rule(args, axis));
   if (!args.attrs.text("activation").empty()) return signatures;  // what follows passes partial sums on
   for (const std::string& axis : g.contracted) {
     signatures.push_back(split_rule(args, axis));
@@ -172,11 +179,13 @@ std::vector<Signature> placements(const OpArgs& args) {
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   // One odometer over all axes: out axes first, then the contracted ones.
   Dims loop = outputs[0].dims;
-  for (const std::string& axis : group_axes(args).contracted) loop.push_back({axis, args.input(0).extent(axis)});
+  for (const std::string& axis : group_axes(args).contracted)
+    loop.push_back({axis, args.input(0).extent(axis)});
   const auto offset = [&](const Dims& dims, const std::vector<std::int64_t>& at) {
     std::int64_t offset_elements = 0;
     for (const Dim& dim : dims)
-      offset_elements = offset_elements * dim.extent + at[static_cast<std::size_t>(find_axis(loop, dim.axis))];
+      offset_elements =
+          offset_elements * dim.extent + at[static_cast<std::size_t>(find_axis(loop, dim.axis))];
     return static_cast<std::size_t>(offset_elements);
   };
   std::vector<std::int64_t> at(loop.size(), 0);
@@ -187,7 +196,8 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
         inputs[0]->data[offset(inputs[0]->dims, at)] * inputs[1]->data[offset(inputs[1]->dims, at)];
   }
   if (inputs.size() == 3)
-    for (std::size_t i = 0; i < outputs[0].data.size(); ++i) outputs[0].data[i] += inputs[2]->data[i % inputs[2]->data.size()];
+    for (std::size_t i = 0; i < outputs[0].data.size(); ++i)
+      outputs[0].data[i] += inputs[2]->data[i % inputs[2]->data.size()];
   const std::string& activation = args.attrs.text("activation");
   if (activation.empty()) return;
   outputs[1].data = outputs[0].data;
@@ -203,13 +213,16 @@ CpuKernel cpu(const CpuNode& node) {
   const int num_threads = node.num_threads;
   return [=](const KernelArgs& k) {
     void* result = activation.empty() ? k.outputs[0] : k.outputs[1];
-    product->run(k.inputs[swapped ? 1 : 0], k.inputs[swapped ? 0 : 1], has_bias ? k.inputs[2] : nullptr, result);
+    product->run(k.inputs[swapped ? 1 : 0], k.inputs[swapped ? 0 : 1], has_bias ? k.inputs[2] : nullptr,
+                 result);
     if (!activation.empty())
       activate(activation, static_cast<const float*>(result), k.output<float>(0), num_outputs, num_threads);
   };
 }
 
-TensorDesc f32(Dims dims) { return {std::move(dims), DType::kF32}; }
+TensorDesc f32(Dims dims) {
+  return {std::move(dims), DType::kF32};
+}
 
 std::vector<Sample> samples() {
   const auto plain = [](Graph& g) {
@@ -254,7 +267,8 @@ const OpDef& matmul_op() {
   return op;
 }
 
-ValueId matmul(Graph& graph, ValueId a, ValueId b, const AxisNames& out, const std::string& name, const MatmulOptions& options) {
+ValueId matmul(Graph& graph, ValueId a, ValueId b, const AxisNames& out, const std::string& name,
+               const MatmulOptions& options) {
   std::vector<ValueId> inputs = {a, b};
   if (options.bias) inputs.push_back(*options.bias);
   return graph.append(matmul_op(), inputs, {{"out", out}, {"activation", options.activation}}, name).front();

@@ -23,22 +23,27 @@ Rows rows_of(const TensorDesc& x) {
   return {x.num_elements() / width, width};
 }
 
-TensorDesc without_last(const TensorDesc& x) { return {{x.dims.begin(), x.dims.end() - 1}, x.dtype}; }
+TensorDesc without_last(const TensorDesc& x) {
+  return {{x.dims.begin(), x.dims.end() - 1}, x.dtype};
+}
 
 std::vector<TensorDesc> infer(const OpArgs& args) {
   const TensorDesc& x = args.input(0);
-  TAKT_REQUIRE(!x.dims.empty() && is_floating(x.dtype), "norm '", args.name, "': x must be floating with at least one axis, got ", x);
+  TAKT_REQUIRE(!x.dims.empty() && is_floating(x.dtype), "norm '", args.name,
+               "': x must be floating with at least one axis, got ", x);
   for (std::size_t i = 1; i < args.inputs.size(); ++i)
-    TAKT_REQUIRE(args.input(i).dims == Dims{x.dims.back()}, "norm '", args.name, "': weight and bias must be ", to_string(Dims{x.dims.back()}),
-                 ", got ", args.input(i));
+    TAKT_REQUIRE(args.input(i).dims == Dims{x.dims.back()}, "norm '", args.name,
+                 "': weight and bias must be ", to_string(Dims{x.dims.back()}), ", got ", args.input(i));
   return {x, without_last(x), without_last(x)};
 }
 
 std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
   const Node& node = args.node;
   const bool centered = node.inputs.size() == 3;
-  const auto grads = args.graph.append(norm_grad_op(), {args.output_grads[0].value(), node.inputs[0], node.inputs[1], node.outputs[1], node.outputs[2]},
-                                       {{"centered", centered}}, "d." + node.name);
+  const auto grads = args.graph.append(
+      norm_grad_op(),
+      {args.output_grads[0].value(), node.inputs[0], node.inputs[1], node.outputs[1], node.outputs[2]},
+      {{"centered", centered}}, "d." + node.name);
   return {grads.begin(), grads.end()};
 }
 
@@ -49,7 +54,9 @@ Cost cost(const OpArgs& args) {
   return cost;
 }
 
-std::vector<Signature> placements(const OpArgs& args) { return batch_rules(args, {args.input(0).dims.back().axis}); }
+std::vector<OpPlacement> placements(const OpArgs& args) {
+  return batch_rules(args, {args.input(0).dims.back().axis});
+}
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   const Rows rows = rows_of(args.input(0));
@@ -58,12 +65,14 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
     const double* x = &inputs[0]->data[static_cast<std::size_t>(r * rows.width)];
     double mean = 0, square = 0;
     for (std::int64_t c = 0; centered && c < rows.width; ++c) mean += x[c] / static_cast<double>(rows.width);
-    for (std::int64_t c = 0; c < rows.width; ++c) square += (x[c] - mean) * (x[c] - mean) / static_cast<double>(rows.width);
+    for (std::int64_t c = 0; c < rows.width; ++c)
+      square += (x[c] - mean) * (x[c] - mean) / static_cast<double>(rows.width);
     const double rstd = 1.0 / std::sqrt(square + args.attrs.number("eps"));
     for (std::int64_t c = 0; c < rows.width; ++c) {
       const auto column = static_cast<std::size_t>(c);
       const double bias = centered ? inputs[2]->data[column] : 0.0;
-      outputs[0].data[static_cast<std::size_t>(r * rows.width + c)] = (x[c] - mean) * rstd * inputs[1]->data[column] + bias;
+      outputs[0].data[static_cast<std::size_t>(r * rows.width + c)] =
+          (x[c] - mean) * rstd * inputs[1]->data[column] + bias;
     }
     outputs[1].data[static_cast<std::size_t>(r)] = mean;
     outputs[2].data[static_cast<std::size_t>(r)] = rstd;
@@ -91,7 +100,8 @@ CpuKernel cpu(const CpuNode& node) {
       float* y = k.output<float>(0) + r * rows.width;
       const auto width = static_cast<float>(rows.width);
       const float mean = centered ? row_sum(rows.width, [&](std::int64_t c) { return x[c]; }) / width : 0.0f;
-      const float square = row_sum(rows.width, [&](std::int64_t c) { return (x[c] - mean) * (x[c] - mean); }) / width;
+      const float square =
+          row_sum(rows.width, [&](std::int64_t c) { return (x[c] - mean) * (x[c] - mean); }) / width;
       const float rstd = 1.0f / std::sqrt(square + eps);
       k.output<float>(1)[r] = mean;
       k.output<float>(2)[r] = rstd;
@@ -112,8 +122,8 @@ std::vector<TensorDesc> infer_grad(const OpArgs& args) {
   return outputs;
 }
 
-std::vector<Signature> placements_grad(const OpArgs& args) {
-  std::vector<Signature> signatures = batch_rules(args, {args.input(1).dims.back().axis});
+std::vector<OpPlacement> placements_grad(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = batch_rules(args, {args.input(1).dims.back().axis});
   signatures.push_back(linear_rule(args, {0}));
   return signatures;
 }
@@ -123,10 +133,13 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
   const bool centered = args.attrs.flag("centered");
   const auto width = static_cast<double>(rows.width);
   for (std::int64_t r = 0; r < rows.count; ++r) {
-    const double mean = inputs[3]->data[static_cast<std::size_t>(r)], rstd = inputs[4]->data[static_cast<std::size_t>(r)];
+    const double mean = inputs[3]->data[static_cast<std::size_t>(r)],
+                 rstd = inputs[4]->data[static_cast<std::size_t>(r)];
     double mean_g = 0, mean_gn = 0;
     const auto at = [&](std::int64_t c) { return static_cast<std::size_t>(r * rows.width + c); };
-    const auto g = [&](std::int64_t c) { return inputs[0]->data[at(c)] * inputs[2]->data[static_cast<std::size_t>(c)]; };
+    const auto g = [&](std::int64_t c) {
+      return inputs[0]->data[at(c)] * inputs[2]->data[static_cast<std::size_t>(c)];
+    };
     const auto n = [&](std::int64_t c) { return (inputs[1]->data[at(c)] - mean) * rstd; };
     for (std::int64_t c = 0; c < rows.width; ++c) {
       if (centered) mean_g += g(c) / width;
@@ -142,12 +155,15 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
 
 void grad_rows(const KernelArgs& k, Rows rows, bool centered, int num_threads) {
   parallel_for(num_threads, rows.count, [&](std::int64_t r) {
-    const float *dy = k.input<float>(0) + r * rows.width, *x = k.input<float>(1) + r * rows.width, *weight = k.input<float>(2);
+    const float *dy = k.input<float>(0) + r * rows.width, *x = k.input<float>(1) + r * rows.width,
+                *weight = k.input<float>(2);
     const float mean = k.input<float>(3)[r], rstd = k.input<float>(4)[r];
     float* dx = k.output<float>(0) + r * rows.width;
     const auto width = static_cast<float>(rows.width);
-    const float mean_g = centered ? row_sum(rows.width, [&](std::int64_t c) { return dy[c] * weight[c]; }) / width : 0.0f;
-    const float mean_gn = row_sum(rows.width, [&](std::int64_t c) { return dy[c] * weight[c] * (x[c] - mean); }) * rstd / width;
+    const float mean_g =
+        centered ? row_sum(rows.width, [&](std::int64_t c) { return dy[c] * weight[c]; }) / width : 0.0f;
+    const float mean_gn =
+        row_sum(rows.width, [&](std::int64_t c) { return dy[c] * weight[c] * (x[c] - mean); }) * rstd / width;
     for (std::int64_t c = 0; c < rows.width; ++c)
       dx[c] = rstd * (dy[c] * weight[c] - mean_g - (x[c] - mean) * rstd * mean_gn);
   });
@@ -160,7 +176,8 @@ void grad_columns(const KernelArgs& k, Rows rows, bool centered, int num_threads
     const std::int64_t first = block * kColumns, columns = std::min(kColumns, rows.width - first);
     float weight_sums[kColumns] = {}, bias_sums[kColumns] = {};
     for (std::int64_t r = 0; r < rows.count; ++r) {
-      const float *dy = k.input<float>(0) + r * rows.width + first, *x = k.input<float>(1) + r * rows.width + first;
+      const float *dy = k.input<float>(0) + r * rows.width + first,
+                  *x = k.input<float>(1) + r * rows.width + first;
       const float mean = k.input<float>(3)[r], rstd = k.input<float>(4)[r];
       for (std::int64_t c = 0; c < columns; ++c) {
         weight_sums[c] += dy[c] * (x[c] - mean) * rstd;
@@ -173,7 +190,8 @@ void grad_columns(const KernelArgs& k, Rows rows, bool centered, int num_threads
 }
 
 CpuKernel cpu_grad(const CpuNode& node) {
-  return [rows = rows_of(node.input(1)), centered = node.attrs.flag("centered"), threads = node.num_threads](const KernelArgs& k) {
+  return [rows = rows_of(node.input(1)), centered = node.attrs.flag("centered"),
+          threads = node.num_threads](const KernelArgs& k) {
     grad_columns(k, rows, centered, threads);
     grad_rows(k, rows, centered, threads);
   };
@@ -183,10 +201,12 @@ const TensorDesc kX{{{"batch", 4}, {"seq", 4}, {"embed", 24}}, DType::kF32};
 const TensorDesc kRow{{{"embed", 24}}, DType::kF32};
 
 std::vector<Sample> samples() {
-  return {{.name = "rms", .build = [](Graph& g) {
-             const ValueId x = g.input("x", kX);
-             rms_norm(g, x, g.input("weight", kRow), 1e-5, "y");
-           }},
+  return {{.name = "rms",
+           .build =
+               [](Graph& g) {
+                 const ValueId x = g.input("x", kX);
+                 rms_norm(g, x, g.input("weight", kRow), 1e-5, "y");
+               }},
           {.name = "layer", .build = [](Graph& g) {
              const ValueId x = g.input("x", kX), weight = g.input("weight", kRow);
              layer_norm(g, x, weight, g.input("bias", kRow), 1e-5, "y");
@@ -197,7 +217,8 @@ std::vector<Sample> grad_samples() {
   std::vector<Sample> samples;
   for (const bool centered : {false, true})
     samples.push_back({.name = centered ? "layer" : "rms", .build = [centered](Graph& g) {
-                         const ValueId x = g.input("x", kX), weight = g.input("weight", kRow), dy = g.input("dy", kX);
+                         const ValueId x = g.input("x", kX), weight = g.input("weight", kRow),
+                                       dy = g.input("dy", kX);
                          std::vector<ValueId> inputs = {x, weight};
                          if (centered) inputs.push_back(g.input("bias", kRow));
                          const auto y = g.append(norm_op(), inputs, {{"eps", 1e-5}}, "y");
@@ -235,7 +256,8 @@ ValueId rms_norm(Graph& graph, ValueId x, ValueId weight, double eps, const std:
   return graph.append(norm_op(), {x, weight}, {{"eps", eps}}, name).front();
 }
 
-ValueId layer_norm(Graph& graph, ValueId x, ValueId weight, ValueId bias, double eps, const std::string& name) {
+ValueId layer_norm(Graph& graph, ValueId x, ValueId weight, ValueId bias, double eps,
+                   const std::string& name) {
   return graph.append(norm_op(), {x, weight, bias}, {{"eps", eps}}, name).front();
 }
 

@@ -5,8 +5,8 @@
 
 namespace takt {
 
-// Calls body(i) for i in [0, num_items), each once, on up to num_threads threads. Every item is computed by one
-// thread in one order, so results do not depend on num_threads. The body must not throw.
+// Calls body(i) for i in [0, num_items), each once, on up to num_threads threads. Every item is computed by
+// one thread in one order, so results do not depend on num_threads. The body must not throw.
 template <class Body>
 void parallel_for(int num_threads, std::int64_t num_items, const Body& body) {
   if (num_threads <= 1 || num_items <= 1) {

@@ -5,30 +5,32 @@
 
 namespace takt {
 
-Signature replicated_rule(const OpArgs& args) {
+OpPlacement replicated_rule(const OpArgs& args) {
   return {std::vector<AxisPlacement>(args.inputs.size()), std::vector<AxisPlacement>(args.outputs.size())};
 }
 
-Signature split_rule(const OpArgs& args, const std::string& axis) {
-  Signature signature = replicated_rule(args);
+OpPlacement split_rule(const OpArgs& args, const std::string& axis) {
+  OpPlacement signature = replicated_rule(args);
   for (std::size_t i = 0; i < args.inputs.size(); ++i)
     if (args.inputs[i].has(axis)) signature.inputs[i] = AxisPlacement::sharded(axis);
   for (std::size_t i = 0; i < args.outputs.size(); ++i)
-    signature.outputs[i] = args.outputs[i].has(axis) ? AxisPlacement::sharded(axis) : AxisPlacement::partial();
+    signature.outputs[i] =
+        args.outputs[i].has(axis) ? AxisPlacement::sharded(axis) : AxisPlacement::partial();
   return signature;
 }
 
-Signature linear_rule(const OpArgs& args, std::initializer_list<std::size_t> partial_inputs) {
-  Signature signature = replicated_rule(args);
+OpPlacement linear_rule(const OpArgs& args, std::initializer_list<std::size_t> partial_inputs) {
+  OpPlacement signature = replicated_rule(args);
   for (const std::size_t i : partial_inputs) signature.inputs[i] = AxisPlacement::partial();
   for (AxisPlacement& output : signature.outputs) output = AxisPlacement::partial();
   return signature;
 }
 
-std::vector<Signature> batch_rules(const OpArgs& args, const AxisNames& whole) {
-  std::vector<Signature> signatures = {replicated_rule(args)};
+std::vector<OpPlacement> batch_rules(const OpArgs& args, const AxisNames& whole) {
+  std::vector<OpPlacement> signatures = {replicated_rule(args)};
   for (const Dim& dim : args.output(0).dims)
-    if (std::find(whole.begin(), whole.end(), dim.axis) == whole.end()) signatures.push_back(split_rule(args, dim.axis));
+    if (std::find(whole.begin(), whole.end(), dim.axis) == whole.end())
+      signatures.push_back(split_rule(args, dim.axis));
   return signatures;
 }
 

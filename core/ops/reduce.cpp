@@ -18,7 +18,9 @@ struct Split {
   std::int64_t outer = 1, reduced = 1, inner = 1;
 };
 
-bool contains(const AxisNames& names, const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+bool contains(const AxisNames& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 // `dims` around the axes for which `is_reduced`, which must stand side by side.
 template <class IsReduced>
@@ -32,7 +34,8 @@ Split split(const Dims& dims, const OpArgs& args, const IsReduced& is_reduced) {
     inside = now;
     (now ? s.reduced : changes == 0 ? s.outer : s.inner) *= dim.extent;
   }
-  TAKT_REQUIRE(changes <= 2, args.name, ": the reduced axes of ", to_string(dims), " must stand side by side");
+  TAKT_REQUIRE(changes <= 2, args.name, ": the reduced axes of ", to_string(dims),
+               " must stand side by side");
   return s;
 }
 
@@ -42,15 +45,19 @@ Split split_reduce(const OpArgs& args) {
 }
 
 Split split_broadcast(const OpArgs& args) {
-  return split(args.attrs.dims("dims"), args, [&](const std::string& axis) { return !args.input(0).has(axis); });
+  return split(args.attrs.dims("dims"), args,
+               [&](const std::string& axis) { return !args.input(0).has(axis); });
 }
 
-bool is_max(const OpArgs& args) { return args.attrs.text("op") == "max"; }
+bool is_max(const OpArgs& args) {
+  return args.attrs.text("op") == "max";
+}
 
 std::vector<TensorDesc> infer(const OpArgs& args) {
   const AxisNames& axes = args.attrs.axes("axes");
   for (const std::string& axis : axes)
-    TAKT_REQUIRE(args.input(0).has(axis), "reduce '", args.name, "': x ", args.input(0), " has no axis '", axis, "'");
+    TAKT_REQUIRE(args.input(0).has(axis), "reduce '", args.name, "': x ", args.input(0), " has no axis '",
+                 axis, "'");
   split_reduce(args);
   TensorDesc y{.dims = {}, .dtype = args.input(0).dtype};
   for (const Dim& dim : args.input(0).dims)
@@ -59,17 +66,20 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
 }
 
 std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  TAKT_REQUIRE(args.node.attrs.text("op") == "sum", "reduce '", args.node.name, "': the maximum is not differentiated");
-  return {broadcast(args.graph, args.output_grads[0].value(), args.graph.value(args.node.inputs[0]).desc.dims, "d." + args.node.name)};
+  TAKT_REQUIRE(args.node.attrs.text("op") == "sum", "reduce '", args.node.name,
+               "': the maximum is not differentiated");
+  return {broadcast(args.graph, args.output_grads[0].value(), args.graph.value(args.node.inputs[0]).desc.dims,
+                    "d." + args.node.name)};
 }
 
 Cost cost(const OpArgs& args) {
   const auto most = std::max(args.input(0).num_elements(), args.output(0).num_elements());
-  return {static_cast<double>(most), static_cast<double>(args.input(0).num_bytes()), static_cast<double>(args.output(0).num_bytes())};
+  return {static_cast<double>(most), static_cast<double>(args.input(0).num_bytes()),
+          static_cast<double>(args.output(0).num_bytes())};
 }
 
-std::vector<Signature> placements(const OpArgs& args) {
-  std::vector<Signature> signatures = batch_rules(args, {});
+std::vector<OpPlacement> placements(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = batch_rules(args, {});
   for (const std::string& axis : args.attrs.axes("axes")) {
     signatures.push_back(split_rule(args, axis));
     if (is_max(args)) signatures.back().outputs[0] = AxisPlacement::partial(ReduceOp::kMax);
@@ -117,7 +127,8 @@ CpuKernel cpu(const CpuNode& node) {
   if (axes.size() == 1) count = node.range(node.input(0), axes[0]).num_valid;
   return [s, count, max = is_max(node), t = node.num_threads](const KernelArgs& k) {
     parallel_for(t, s.outer, [&](std::int64_t o) {
-      reduce_row(k.input<float>(0) + o * s.reduced * s.inner, k.output<float>(0) + o * s.inner, count, s.inner, max);
+      reduce_row(k.input<float>(0) + o * s.reduced * s.inner, k.output<float>(0) + o * s.inner, count,
+                 s.inner, max);
     });
   };
 }
@@ -125,7 +136,8 @@ CpuKernel cpu(const CpuNode& node) {
 std::vector<TensorDesc> infer_broadcast(const OpArgs& args) {
   const Dims& dims = args.attrs.dims("dims");
   for (const Dim& dim : args.input(0).dims)
-    TAKT_REQUIRE(find_axis(dims, dim.axis) >= 0, "broadcast '", args.name, "': x ", args.input(0), " does not fit into ", to_string(dims));
+    TAKT_REQUIRE(find_axis(dims, dim.axis) >= 0, "broadcast '", args.name, "': x ", args.input(0),
+                 " does not fit into ", to_string(dims));
   split_broadcast(args);
   return {{dims, args.input(0).dtype}};
 }
@@ -138,8 +150,8 @@ std::vector<std::optional<ValueId>> grad_broadcast(const GradArgs& args) {
   return {reduce(args.graph, args.output_grads[0].value(), added, ReduceOp::kSum, "d." + args.node.name)};
 }
 
-std::vector<Signature> placements_broadcast(const OpArgs& args) {
-  std::vector<Signature> signatures = batch_rules(args, {});
+std::vector<OpPlacement> placements_broadcast(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = batch_rules(args, {});
   signatures.push_back(linear_rule(args, {0}));
   return signatures;
 }
@@ -149,7 +161,8 @@ void reference_broadcast(const OpArgs& args, std::span<const Array* const> input
   for (std::int64_t o = 0; o < s.outer; ++o)
     for (std::int64_t r = 0; r < s.reduced; ++r)
       for (std::int64_t i = 0; i < s.inner; ++i)
-        outputs[0].data[static_cast<std::size_t>((o * s.reduced + r) * s.inner + i)] = inputs[0]->data[static_cast<std::size_t>(o * s.inner + i)];
+        outputs[0].data[static_cast<std::size_t>((o * s.reduced + r) * s.inner + i)] =
+            inputs[0]->data[static_cast<std::size_t>(o * s.inner + i)];
 }
 
 CpuKernel cpu_broadcast(const CpuNode& node) {
@@ -167,14 +180,18 @@ std::vector<Sample> samples() {
   const auto sample = [x](const std::string& name, const AxisNames& axes, ReduceOp op) {
     return Sample{.name = name, .build = [=](Graph& g) { reduce(g, g.input("x", x), axes, op, "y"); }};
   };
-  return {sample("sum of leading axes", {"batch", "seq"}, ReduceOp::kSum), sample("sum of a middle axis", {"seq"}, ReduceOp::kSum),
-          sample("sum of all", {"batch", "seq", "embed"}, ReduceOp::kSum), sample("maximum of the last axis", {"embed"}, ReduceOp::kMax)};
+  return {sample("sum of leading axes", {"batch", "seq"}, ReduceOp::kSum),
+          sample("sum of a middle axis", {"seq"}, ReduceOp::kSum),
+          sample("sum of all", {"batch", "seq", "embed"}, ReduceOp::kSum),
+          sample("maximum of the last axis", {"embed"}, ReduceOp::kMax)};
 }
 
 std::vector<Sample> broadcast_samples() {
   const Dims dims = {{"batch", 4}, {"seq", 4}, {"embed", 8}};
   const auto sample = [dims](const std::string& name, const Dims& x) {
-    return Sample{.name = name, .build = [=](Graph& g) { broadcast(g, g.input("x", {x, DType::kF32}), dims, "y"); }};
+    return Sample{.name = name, .build = [=](Graph& g) {
+                    broadcast(g, g.input("x", {x, DType::kF32}), dims, "y");
+                  }};
   };
   return {sample("scalar", {}), sample("middle axis", {{"batch", 4}, {"embed", 8}})};
 }
@@ -206,7 +223,8 @@ const OpDef& broadcast_op() {
 }
 
 ValueId reduce(Graph& graph, ValueId x, const AxisNames& axes, ReduceOp op, const std::string& name) {
-  return graph.append_one(reduce_op(), {x}, {{"axes", axes}, {"op", std::string(op == ReduceOp::kMax ? "max" : "sum")}}, name);
+  return graph.append_one(reduce_op(), {x},
+                          {{"axes", axes}, {"op", std::string(op == ReduceOp::kMax ? "max" : "sum")}}, name);
 }
 
 ValueId broadcast(Graph& graph, ValueId x, const Dims& dims, const std::string& name) {

@@ -2,7 +2,8 @@
 //
 // Axes are renamed (same extent), split, or merged.
 // Gradient  the reshape back.
-// Placement an axis may be sharded if the axes in front of it hold equally many elements before and after, and it
+// Placement an axis may be sharded if the axes in front of it hold equally many elements before and after,
+// and it
 //           is itself the same, renamed, or the leading one of a split or merged run. Linear.
 // Cost      a copy, or nothing where the memory plan lets y overwrite x.
 #include "core/ops/reshape.h"
@@ -16,12 +17,14 @@ namespace {
 
 std::vector<TensorDesc> infer(const OpArgs& args) {
   const Dims& dims = args.attrs.dims("dims");
-  TAKT_REQUIRE(num_elements(dims) == args.input(0).num_elements(), "reshape '", args.name, "': x is ", args.input(0), ", which does not fit ", to_string(dims));
+  TAKT_REQUIRE(num_elements(dims) == args.input(0).num_elements(), "reshape '", args.name, "': x is ",
+               args.input(0), ", which does not fit ", to_string(dims));
   return {{dims, args.input(0).dtype}};
 }
 
 std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  return {reshape(args.graph, args.output_grads[0].value(), args.graph.value(args.node.inputs[0]).desc.dims, "d." + args.node.name)};
+  return {reshape(args.graph, args.output_grads[0].value(), args.graph.value(args.node.inputs[0]).desc.dims,
+                  "d." + args.node.name)};
 }
 
 Cost cost(const OpArgs& args) {
@@ -30,13 +33,14 @@ Cost cost(const OpArgs& args) {
 }
 
 // Pairs of axes (one of x, one of y) that start at the same element stride from the front.
-std::vector<Signature> placements(const OpArgs& args) {
-  std::vector<Signature> signatures = {replicated_rule(args), linear_rule(args, {0})};
+std::vector<OpPlacement> placements(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = {replicated_rule(args), linear_rule(args, {0})};
   std::int64_t before_x = 1;
   for (const Dim& x : args.input(0).dims) {
     std::int64_t before_y = 1;
     for (const Dim& y : args.output(0).dims) {
-      if (before_x == before_y && x.extent > 1 && y.extent > 1 && (x.extent % y.extent == 0 || y.extent % x.extent == 0))
+      if (before_x == before_y && x.extent > 1 && y.extent > 1 &&
+          (x.extent % y.extent == 0 || y.extent % x.extent == 0))
         signatures.push_back({{AxisPlacement::sharded(x.axis)}, {AxisPlacement::sharded(y.axis)}});
       before_y *= y.extent;
     }
@@ -45,7 +49,9 @@ std::vector<Signature> placements(const OpArgs& args) {
   return signatures;
 }
 
-void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) { outputs[0].data = inputs[0]->data; }
+void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
+  outputs[0].data = inputs[0]->data;
+}
 
 CpuKernel cpu(const CpuNode& node) {
   return [n = node.input(0).num_bytes()](const KernelArgs& k) {
@@ -55,8 +61,16 @@ CpuKernel cpu(const CpuNode& node) {
 
 std::vector<Sample> samples() {
   const TensorDesc x{{{"batch", 4}, {"seq", 2}, {"embed", 8}}, DType::kF32};
-  return {{.name = "split", .build = [x](Graph& g) { reshape(g, g.input("x", x), {{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}}, "y"); }},
-          {.name = "merge", .build = [x](Graph& g) { reshape(g, g.input("x", x), {{"tokens", 8}, {"embed", 8}}, "y"); }},
+  return {{.name = "split",
+           .build =
+               [x](Graph& g) {
+                 reshape(g, g.input("x", x), {{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}}, "y");
+               }},
+          {.name = "merge",
+           .build =
+               [x](Graph& g) {
+                 reshape(g, g.input("x", x), {{"tokens", 8}, {"embed", 8}}, "y");
+               }},
           {.name = "rename", .build = [x](Graph& g) { rename(g, g.input("x", x), "embed", "mlp", "y"); }}};
 }
 
@@ -79,7 +93,8 @@ ValueId reshape(Graph& graph, ValueId x, const Dims& dims, const std::string& na
   return graph.append_one(reshape_op(), {x}, {{"dims", dims}}, name);
 }
 
-ValueId rename(Graph& graph, ValueId x, const std::string& from, const std::string& to, const std::string& name) {
+ValueId rename(Graph& graph, ValueId x, const std::string& from, const std::string& to,
+               const std::string& name) {
   Dims dims = graph.value(x).desc.dims;
   const int i = find_axis(dims, from);
   TAKT_REQUIRE(i >= 0, "rename '", name, "': x ", graph.value(x).desc, " has no axis '", from, "'");

@@ -26,20 +26,24 @@ Layout layout_of(const TensorDesc& x) {
   const int seq = find_axis(x.dims, "seq");
   for (int i = 0; i < static_cast<int>(x.dims.size()); ++i) {
     const std::int64_t extent = x.dims[static_cast<std::size_t>(i)].extent;
-    if (i == static_cast<int>(x.dims.size()) - 1) layout.width = extent;
-    else (i < seq ? layout.outer : i == seq ? layout.seq : layout.inner) *= extent;
+    if (i == static_cast<int>(x.dims.size()) - 1)
+      layout.width = extent;
+    else
+      (i < seq ? layout.outer : i == seq ? layout.seq : layout.inner) *= extent;
   }
   return layout;
 }
 
 double angle(std::int64_t position, std::int64_t i, std::int64_t width, double theta) {
-  return static_cast<double>(position) * std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(width));
+  return static_cast<double>(position) *
+         std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(width));
 }
 
 std::vector<TensorDesc> infer(const OpArgs& args) {
   const TensorDesc& x = args.input(0);
-  TAKT_REQUIRE(x.dims.size() >= 2 && x.has("seq") && x.dims.back().axis != "seq" && x.dims.back().extent % 2 == 0, "rotary '", args.name,
-               "': x needs an axis 'seq' and an even last axis, got ", x);
+  TAKT_REQUIRE(
+      x.dims.size() >= 2 && x.has("seq") && x.dims.back().axis != "seq" && x.dims.back().extent % 2 == 0,
+      "rotary '", args.name, "': x needs an axis 'seq' and an even last axis, got ", x);
   return {x};
 }
 
@@ -54,8 +58,8 @@ Cost cost(const OpArgs& args) {
   return {3.0 * static_cast<double>(args.input(0).num_elements()), bytes, bytes};
 }
 
-std::vector<Signature> placements(const OpArgs& args) {
-  std::vector<Signature> signatures = batch_rules(args, {args.input(0).dims.back().axis});
+std::vector<OpPlacement> placements(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = batch_rules(args, {args.input(0).dims.back().axis});
   signatures.push_back(linear_rule(args, {0}));
   return signatures;
 }
@@ -66,7 +70,8 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
   for (std::int64_t row = 0; row < l.outer * l.seq * l.inner; ++row)
     for (std::int64_t i = 0; i < l.width / 2; ++i) {
       const double a = sign * angle(row / l.inner % l.seq, i, l.width, args.attrs.number("theta"));
-      const auto low = static_cast<std::size_t>(row * l.width + i), high = low + static_cast<std::size_t>(l.width / 2);
+      const auto low = static_cast<std::size_t>(row * l.width + i),
+                 high = low + static_cast<std::size_t>(l.width / 2);
       const std::vector<double>& x = inputs[0]->data;
       outputs[0].data[low] = x[low] * std::cos(a) - x[high] * std::sin(a);
       outputs[0].data[high] = x[high] * std::cos(a) + x[low] * std::sin(a);
@@ -102,7 +107,8 @@ CpuKernel cpu(const CpuNode& node) {
 
 std::vector<Sample> samples() {
   return {{.name = "heads", .build = [](Graph& g) {
-             rotary(g, g.input("x", {{{"batch", 4}, {"seq", 4}, {"heads", 4}, {"head_dim", 6}}, DType::kF32}), 100.0, "y");
+             rotary(g, g.input("x", {{{"batch", 4}, {"seq", 4}, {"heads", 4}, {"head_dim", 6}}, DType::kF32}),
+                    100.0, "y");
            }}};
 }
 

@@ -9,12 +9,14 @@ namespace takt {
 namespace {
 
 std::vector<TensorDesc> infer(const OpArgs& args) {
-  TAKT_REQUIRE(is_floating(args.input(0).dtype), "scale '", args.name, "': x must be floating, got ", args.input(0));
+  TAKT_REQUIRE(is_floating(args.input(0).dtype), "scale '", args.name, "': x must be floating, got ",
+               args.input(0));
   return {args.input(0)};
 }
 
 std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  return {scale(args.graph, args.output_grads[0].value(), args.node.attrs.number("factor"), "d." + args.node.name)};
+  return {scale(args.graph, args.output_grads[0].value(), args.node.attrs.number("factor"),
+                "d." + args.node.name)};
 }
 
 Cost cost(const OpArgs& args) {
@@ -22,14 +24,15 @@ Cost cost(const OpArgs& args) {
   return {static_cast<double>(args.input(0).num_elements()), bytes, bytes};
 }
 
-std::vector<Signature> placements(const OpArgs& args) {
-  std::vector<Signature> signatures = batch_rules(args, {});
+std::vector<OpPlacement> placements(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = batch_rules(args, {});
   signatures.push_back(linear_rule(args, {0}));
   return signatures;
 }
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  for (std::size_t i = 0; i < outputs[0].data.size(); ++i) outputs[0].data[i] = args.attrs.number("factor") * inputs[0]->data[i];
+  for (std::size_t i = 0; i < outputs[0].data.size(); ++i)
+    outputs[0].data[i] = args.attrs.number("factor") * inputs[0]->data[i];
 }
 
 CpuKernel cpu(const CpuNode& node) {
@@ -46,17 +49,18 @@ CpuKernel cpu(const CpuNode& node) {
 }  // namespace
 
 const OpDef& scale_op() {
-  static const OpDef op = {.name = "scale",
-                           .infer = infer,
-                           .grad = grad,
-                           .cost = cost,
-                           .placements = placements,
-                           .reference = reference,
-                           .cpu = cpu,
-                           .may_overwrite_input = true,
-                           .samples = {{.name = "by -0.3", .build = [](Graph& g) {
-                                          scale(g, g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32}), -0.3, "y");
-                                        }}}};
+  static const OpDef op = {
+      .name = "scale",
+      .infer = infer,
+      .grad = grad,
+      .cost = cost,
+      .placements = placements,
+      .reference = reference,
+      .cpu = cpu,
+      .may_overwrite_input = true,
+      .samples = {{.name = "by -0.3", .build = [](Graph& g) {
+                     scale(g, g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32}), -0.3, "y");
+                   }}}};
   return op;
 }
 

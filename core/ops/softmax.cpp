@@ -1,8 +1,9 @@
-// softmax: y[r, c] = exp(x[r, c] - m[r]) / sum_c exp(x[r, c] - m[r]),  m[r] = max_c x[r, c], over the last axis
+// softmax: y[r, c] = exp(x[r, c] - m[r]) / sum_c exp(x[r, c] - m[r]),  m[r] = max_c x[r, c], over the last
+// axis
 //
 // Gradient  dx = y (dy - sum_c(y dy)): needs y and not x, so x may be freed (softmax_grad, linear in dy).
-// Placement rows stay sharded; the last axis must be whole. (The loss over a sharded vocabulary is cross_entropy.)
-// Cost      about 5 FLOPs an element. Memory bound.
+// Placement rows stay sharded; the last axis must be whole. (The loss over a sharded vocabulary is
+// cross_entropy.) Cost      about 5 FLOPs an element. Memory bound.
 #include "core/ops/softmax.h"
 
 #include <algorithm>
@@ -22,18 +23,22 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
 }
 
 std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  return {args.graph.append_one(softmax_grad_op(), {args.node.outputs[0], args.output_grads[0].value()}, {}, "d." + args.node.name)};
+  return {args.graph.append_one(softmax_grad_op(), {args.node.outputs[0], args.output_grads[0].value()}, {},
+                                "d." + args.node.name)};
 }
 
 Cost cost(const OpArgs& args) {
   const auto bytes = static_cast<double>(args.input(0).num_bytes());
-  return {5.0 * static_cast<double>(args.input(0).num_elements()), bytes * static_cast<double>(args.inputs.size()), bytes};
+  return {5.0 * static_cast<double>(args.input(0).num_elements()),
+          bytes * static_cast<double>(args.inputs.size()), bytes};
 }
 
-std::vector<Signature> placements(const OpArgs& args) { return batch_rules(args, {args.input(0).dims.back().axis}); }
+std::vector<OpPlacement> placements(const OpArgs& args) {
+  return batch_rules(args, {args.input(0).dims.back().axis});
+}
 
-std::vector<Signature> placements_grad(const OpArgs& args) {
-  std::vector<Signature> signatures = placements(args);
+std::vector<OpPlacement> placements_grad(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = placements(args);
   signatures.push_back(linear_rule(args, {1}));
   return signatures;
 }
@@ -65,7 +70,8 @@ CpuKernel cpu(const CpuNode& node) {
 }
 
 std::vector<TensorDesc> infer_grad(const OpArgs& args) {
-  TAKT_REQUIRE(args.input(0) == args.input(1), "softmax_grad '", args.name, "': y is ", args.input(0), ", dy is ", args.input(1));
+  TAKT_REQUIRE(args.input(0) == args.input(1), "softmax_grad '", args.name, "': y is ", args.input(0),
+               ", dy is ", args.input(1));
   return {args.input(0)};
 }
 
@@ -74,7 +80,8 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
   for (std::size_t first = 0; first < outputs[0].data.size(); first += width) {
     double sum = 0;
     for (std::size_t i = first; i < first + width; ++i) sum += inputs[0]->data[i] * inputs[1]->data[i];
-    for (std::size_t i = first; i < first + width; ++i) outputs[0].data[i] = inputs[0]->data[i] * (inputs[1]->data[i] - sum);
+    for (std::size_t i = first; i < first + width; ++i)
+      outputs[0].data[i] = inputs[0]->data[i] * (inputs[1]->data[i] - sum);
   }
 }
 
@@ -124,6 +131,8 @@ const OpDef& softmax_grad_op() {
   return op;
 }
 
-ValueId softmax(Graph& graph, ValueId x, const std::string& name) { return graph.append_one(softmax_op(), {x}, {}, name); }
+ValueId softmax(Graph& graph, ValueId x, const std::string& name) {
+  return graph.append_one(softmax_op(), {x}, {}, name);
+}
 
 }  // namespace takt

@@ -1,7 +1,7 @@
 // stack: y[o, n, i] = x_n[o, i];    unstack: y_n[o, i] = x[o, n, i]
 //
-// Gradient  the two are each other's gradient.    Placement elementwise and linear; the stacked axis must be whole.
-// Cost      a copy.
+// Gradient  the two are each other's gradient.    Placement elementwise and linear; the stacked axis must be
+// whole. Cost      a copy.
 #include "core/ops/stack.h"
 
 #include <algorithm>
@@ -20,8 +20,10 @@ Layout layout_of(const Dims& dims, const std::string& axis) {
   Layout layout;
   bool after = false;
   for (const Dim& dim : dims) {
-    if (dim.axis == axis) layout.parts = dim.extent;
-    else (after ? layout.inner : layout.outer) *= dim.extent;
+    if (dim.axis == axis)
+      layout.parts = dim.extent;
+    else
+      (after ? layout.inner : layout.outer) *= dim.extent;
     after = after || dim.axis == axis;
   }
   return layout;
@@ -29,11 +31,12 @@ Layout layout_of(const Dims& dims, const std::string& axis) {
 
 std::vector<TensorDesc> infer_stack(const OpArgs& args) {
   TensorDesc y = args.input(0);
-  for (const TensorDesc& part : args.inputs) TAKT_REQUIRE(part == y, "stack '", args.name, "': parts differ, ", y, " and ", part);
+  for (const TensorDesc& part : args.inputs)
+    TAKT_REQUIRE(part == y, "stack '", args.name, "': parts differ, ", y, " and ", part);
   const std::string& axis = args.attrs.text("axis");
   const std::int64_t position = args.attrs.integer("position");
-  TAKT_REQUIRE(!y.has(axis) && position >= 0 && position <= static_cast<std::int64_t>(y.dims.size()), "stack '", args.name,
-               "': cannot put axis '", axis, "' at ", position, " of ", y);
+  TAKT_REQUIRE(!y.has(axis) && position >= 0 && position <= static_cast<std::int64_t>(y.dims.size()),
+               "stack '", args.name, "': cannot put axis '", axis, "' at ", position, " of ", y);
   y.dims.insert(y.dims.begin() + position, {axis, static_cast<std::int64_t>(args.inputs.size())});
   return {y};
 }
@@ -48,14 +51,16 @@ std::vector<TensorDesc> infer_unstack(const OpArgs& args) {
 }
 
 std::vector<std::optional<ValueId>> grad_stack(const GradArgs& args) {
-  const auto grads = unstack(args.graph, args.output_grads[0].value(), args.node.attrs.text("axis"), "d." + args.node.name);
+  const auto grads =
+      unstack(args.graph, args.output_grads[0].value(), args.node.attrs.text("axis"), "d." + args.node.name);
   return {grads.begin(), grads.end()};
 }
 
 std::vector<std::optional<ValueId>> grad_unstack(const GradArgs& args) {
   std::vector<ValueId> parts;
   for (const std::optional<ValueId>& part : args.output_grads) {
-    TAKT_REQUIRE(part.has_value(), "unstack '", args.node.name, "': a part is not used in the loss; leave it out of the model");
+    TAKT_REQUIRE(part.has_value(), "unstack '", args.node.name,
+                 "': a part is not used in the loss; leave it out of the model");
     parts.push_back(*part);
   }
   const std::string& axis = args.node.attrs.text("axis");
@@ -70,8 +75,8 @@ Cost cost(const OpArgs& args) {
   return cost;
 }
 
-std::vector<Signature> placements(const OpArgs& args) {
-  std::vector<Signature> signatures = batch_rules(args, {args.attrs.text("axis")});
+std::vector<OpPlacement> placements(const OpArgs& args) {
+  std::vector<OpPlacement> signatures = batch_rules(args, {args.attrs.text("axis")});
   signatures.push_back(replicated_rule(args));
   for (AxisPlacement& input : signatures.back().inputs) input = AxisPlacement::partial();
   for (AxisPlacement& output : signatures.back().outputs) output = AxisPlacement::partial();
@@ -82,30 +87,36 @@ void reference_stack(const OpArgs& args, std::span<const Array* const> inputs, s
   const Layout l = layout_of(args.output(0).dims, args.attrs.text("axis"));
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(outputs[0].data.size()); ++i)
     outputs[0].data[static_cast<std::size_t>(i)] =
-        inputs[static_cast<std::size_t>(i / l.inner % l.parts)]->data[static_cast<std::size_t>(i / l.inner / l.parts * l.inner + i % l.inner)];
+        inputs[static_cast<std::size_t>(i / l.inner % l.parts)]
+            ->data[static_cast<std::size_t>(i / l.inner / l.parts * l.inner + i % l.inner)];
 }
 
 void reference_unstack(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   const Layout l = layout_of(args.input(0).dims, args.attrs.text("axis"));
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(inputs[0]->data.size()); ++i)
-    outputs[static_cast<std::size_t>(i / l.inner % l.parts)].data[static_cast<std::size_t>(i / l.inner / l.parts * l.inner + i % l.inner)] =
+    outputs[static_cast<std::size_t>(i / l.inner % l.parts)]
+        .data[static_cast<std::size_t>(i / l.inner / l.parts * l.inner + i % l.inner)] =
         inputs[0]->data[static_cast<std::size_t>(i)];
 }
 
 CpuKernel cpu_stack(const CpuNode& node) {
-  return [l = layout_of(node.output(0).dims, node.attrs.text("axis")), threads = node.num_threads](const KernelArgs& k) {
+  return [l = layout_of(node.output(0).dims, node.attrs.text("axis")),
+          threads = node.num_threads](const KernelArgs& k) {
     parallel_for(threads, l.outer, [&](std::int64_t o) {
       for (std::int64_t p = 0; p < l.parts; ++p)
-        std::copy_n(k.input<float>(static_cast<std::size_t>(p)) + o * l.inner, l.inner, k.output<float>(0) + (o * l.parts + p) * l.inner);
+        std::copy_n(k.input<float>(static_cast<std::size_t>(p)) + o * l.inner, l.inner,
+                    k.output<float>(0) + (o * l.parts + p) * l.inner);
     });
   };
 }
 
 CpuKernel cpu_unstack(const CpuNode& node) {
-  return [l = layout_of(node.input(0).dims, node.attrs.text("axis")), threads = node.num_threads](const KernelArgs& k) {
+  return [l = layout_of(node.input(0).dims, node.attrs.text("axis")),
+          threads = node.num_threads](const KernelArgs& k) {
     parallel_for(threads, l.outer, [&](std::int64_t o) {
       for (std::int64_t p = 0; p < l.parts; ++p)
-        std::copy_n(k.input<float>(0) + (o * l.parts + p) * l.inner, l.inner, k.output<float>(static_cast<std::size_t>(p)) + o * l.inner);
+        std::copy_n(k.input<float>(0) + (o * l.parts + p) * l.inner, l.inner,
+                    k.output<float>(static_cast<std::size_t>(p)) + o * l.inner);
     });
   };
 }
@@ -129,20 +140,25 @@ const OpDef& stack_op() {
 }
 
 const OpDef& unstack_op() {
-  static const OpDef op = {.name = "unstack",
-                           .infer = infer_unstack,
-                           .grad = grad_unstack,
-                           .cost = cost,
-                           .placements = placements,
-                           .reference = reference_unstack,
-                           .cpu = cpu_unstack,
-                           .samples = {{.name = "three parts", .build = [](Graph& g) {
-                                          unstack(g, g.input("x", {{{"batch", 4}, {"qkv", 3}, {"heads", 4}, {"head_dim", 2}}, DType::kF32}), "qkv", "y");
-                                        }}}};
+  static const OpDef op = {
+      .name = "unstack",
+      .infer = infer_unstack,
+      .grad = grad_unstack,
+      .cost = cost,
+      .placements = placements,
+      .reference = reference_unstack,
+      .cpu = cpu_unstack,
+      .samples = {
+          {.name = "three parts", .build = [](Graph& g) {
+             unstack(g,
+                     g.input("x", {{{"batch", 4}, {"qkv", 3}, {"heads", 4}, {"head_dim", 2}}, DType::kF32}),
+                     "qkv", "y");
+           }}}};
   return op;
 }
 
-ValueId stack(Graph& graph, const std::vector<ValueId>& parts, const std::string& axis, std::int64_t position, const std::string& name) {
+ValueId stack(Graph& graph, const std::vector<ValueId>& parts, const std::string& axis, std::int64_t position,
+              const std::string& name) {
   return graph.append_one(stack_op(), parts, {{"axis", axis}, {"position", position}}, name);
 }
 

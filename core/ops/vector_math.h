@@ -26,7 +26,11 @@ inline float exp_cephes(float x) {
   return p * std::bit_cast<float>(exponent);
 }
 
-inline float sigmoid_cephes(float x) { return 1.0f / (1.0f + exp_cephes(-x)); }
-inline float tanh_cephes(float x) { return 2.0f * sigmoid_cephes(2.0f * x) - 1.0f; }
+inline float sigmoid_cephes(float x) {
+  return 1.0f / (1.0f + exp_cephes(-x));
+}
+inline float tanh_cephes(float x) {
+  return 2.0f * sigmoid_cephes(2.0f * x) - 1.0f;
+}
 
 }  // namespace takt

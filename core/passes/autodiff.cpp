@@ -1,4 +1,5 @@
-// autodiff: walks the nodes backwards and asks each for the gradients of its inputs; values used twice get the sum.
+// autodiff: walks the nodes backwards and asks each for the gradients of its inputs; values used twice get
+// the sum.
 #include "core/passes/autodiff.h"
 
 #include <map>
@@ -42,7 +43,8 @@ class Flows {
 }  // namespace
 
 std::vector<ValueId> differentiate(Graph& graph, ValueId loss, std::span<const ValueId> wanted) {
-  TAKT_ASSERT(graph.value(loss).desc.dims.empty(), "autodiff: the loss '", graph.value(loss).name, "' must be a scalar, is ", graph.value(loss).desc);
+  TAKT_ASSERT(graph.value(loss).desc.dims.empty(), "autodiff: the loss '", graph.value(loss).name,
+              "' must be a scalar, is ", graph.value(loss).desc);
   const std::vector<bool> depends = depends_on(graph, wanted);
   Flows flows;
   flows.add_flow(loss, fill(graph, graph.value(loss).desc, 1.0, "d." + graph.value(loss).name));
@@ -55,12 +57,14 @@ std::vector<ValueId> differentiate(Graph& graph, ValueId loss, std::span<const V
       any = any || output_grads.back().has_value();
     }
     if (!any || !depends[static_cast<std::size_t>(node.outputs[0].index)]) continue;
-    TAKT_REQUIRE(node.op->grad != nullptr, "autodiff: op ", node.op->name, " ('", node.name, "') is not differentiable");
+    TAKT_REQUIRE(node.op->grad != nullptr, "autodiff: op ", node.op->name, " ('", node.name,
+                 "') is not differentiable");
     const auto grads = node.op->grad({graph, node, output_grads});
-    TAKT_ASSERT(grads.size() == node.inputs.size(), "autodiff: op ", node.op->name, " returned ", grads.size(), " gradients for ",
-                node.inputs.size(), " inputs");
+    TAKT_ASSERT(grads.size() == node.inputs.size(), "autodiff: op ", node.op->name, " returned ",
+                grads.size(), " gradients for ", node.inputs.size(), " inputs");
     for (std::size_t i = 0; i < grads.size(); ++i)
-      if (grads[i] && depends[static_cast<std::size_t>(node.inputs[i].index)]) flows.add_flow(node.inputs[i], *grads[i]);
+      if (grads[i] && depends[static_cast<std::size_t>(node.inputs[i].index)])
+        flows.add_flow(node.inputs[i], *grads[i]);
   }
   std::vector<ValueId> results;
   for (const ValueId id : wanted) {

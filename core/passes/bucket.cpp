@@ -1,4 +1,5 @@
-// bucket: one long message costs less than many short ones, and the gradients are complete when the program starts.
+// bucket: one long message costs less than many short ones, and the gradients are complete when the program
+// starts.
 #include "core/passes/bucket.h"
 
 #include <algorithm>
@@ -10,7 +11,8 @@ namespace takt {
 namespace {
 
 bool is_bucketable(const Graph& graph, const Node& node) {
-  return node.op == &all_reduce_op() && node.inputs.size() == 1 && graph.value(node.inputs[0]).role == Role::kAccumulator &&
+  return node.op == &all_reduce_op() && node.inputs.size() == 1 &&
+         graph.value(node.inputs[0]).role == Role::kAccumulator &&
          graph.value(node.inputs[0]).desc.num_elements() > 1;
 }
 
@@ -29,7 +31,8 @@ std::vector<int> assign_buckets(const Graph& graph, std::size_t bucket_bytes) {
     const std::size_t num_bytes = graph.value(node.inputs[0]).desc.num_bytes();
     const std::string key = node.mesh_axis + "/" + node.attrs.text("op");
     const auto found = open.find(key);
-    if (found == open.end() || found->second.num_bytes + num_bytes > bucket_bytes) open[key] = {num_buckets++, 0};
+    if (found == open.end() || found->second.num_bytes + num_bytes > bucket_bytes)
+      open[key] = {num_buckets++, 0};
     open[key].num_bytes += num_bytes;
     bucket_of[i] = open[key].number;
   }
@@ -39,7 +42,8 @@ std::vector<int> assign_buckets(const Graph& graph, std::size_t bucket_bytes) {
 }  // namespace
 
 std::size_t default_bucket_bytes(int num_ranks) {
-  const std::size_t num_elements = std::max<std::size_t>(40'000'000, 1'000'000 * static_cast<std::size_t>(num_ranks));
+  const std::size_t num_elements =
+      std::max<std::size_t>(40'000'000, 1'000'000 * static_cast<std::size_t>(num_ranks));
   return 4 * num_elements;
 }
 

@@ -9,7 +9,9 @@
 namespace takt {
 namespace {
 
-std::size_t aligned(std::size_t num_bytes) { return (num_bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment; }
+std::size_t aligned(std::size_t num_bytes) {
+  return (num_bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
 
 // One piece of storage: alive from the node that first writes it to the last that reads it.
 struct Block {
@@ -21,7 +23,8 @@ struct Block {
 // Joins values that live in the same storage.
 class Storages {
  public:
-  explicit Storages(const Graph& graph) : graph_(graph), parent_(graph.values().size()), last_use_(graph.values().size(), -1) {
+  explicit Storages(const Graph& graph)
+      : graph_(graph), parent_(graph.values().size()), last_use_(graph.values().size(), -1) {
     std::iota(parent_.begin(), parent_.end(), 0);
     const auto num_nodes = static_cast<int>(graph.nodes().size());
     for (int n = 0; n < num_nodes; ++n)
@@ -45,18 +48,22 @@ class Storages {
     for (const auto& [output, input] : node.op->in_place)
       join(node.inputs[static_cast<std::size_t>(input)], node.outputs[static_cast<std::size_t>(output)]);
     if (!node.op->may_overwrite_input) return;
-    const std::size_t num_pairs = node.op->is_collective ? node.inputs.size() : 1;  // a bucket has an output an input
+    const std::size_t num_pairs =
+        node.op->is_collective ? node.inputs.size() : 1;  // a bucket has an output an input
     for (std::size_t i = 0; i < num_pairs; ++i) {
       const ValueId input = node.inputs[i];
       const Role role = graph_.values()[root(static_cast<std::size_t>(input.index))].role;
       const bool is_ours = role == Role::kIntermediate || role == Role::kAccumulator;
       const bool read_twice = std::count(node.inputs.begin(), node.inputs.end(), input) > 1;
-      if (is_ours && !read_twice && use(input) == n && graph_.value(input).desc.num_bytes() == graph_.value(node.outputs[i]).desc.num_bytes())
+      if (is_ours && !read_twice && use(input) == n &&
+          graph_.value(input).desc.num_bytes() == graph_.value(node.outputs[i]).desc.num_bytes())
         join(input, node.outputs[i]);
     }
   }
 
-  void join(ValueId input, ValueId output) { parent_[static_cast<std::size_t>(output.index)] = root(static_cast<std::size_t>(input.index)); }
+  void join(ValueId input, ValueId output) {
+    parent_[static_cast<std::size_t>(output.index)] = root(static_cast<std::size_t>(input.index));
+  }
 
   const Graph& graph_;
   std::vector<std::size_t> parent_;
@@ -65,7 +72,8 @@ class Storages {
 
 // Lowest offsets without overlap in time and space. Returns the end of the highest block.
 std::size_t pack(std::vector<Block*> blocks) {
-  std::stable_sort(blocks.begin(), blocks.end(), [](const Block* a, const Block* b) { return a->num_bytes > b->num_bytes; });
+  std::stable_sort(blocks.begin(), blocks.end(),
+                   [](const Block* a, const Block* b) { return a->num_bytes > b->num_bytes; });
   std::vector<const Block*> placed;  // by offset
   std::size_t end = 0;
   for (Block* block : blocks) {
@@ -78,7 +86,9 @@ std::size_t pack(std::vector<Block*> blocks) {
     }
     block->offset = offset;
     end = std::max(end, offset + block->num_bytes);
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), block, [](const Block* a, const Block* b) { return a->offset < b->offset; }), block);
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), block,
+                                   [](const Block* a, const Block* b) { return a->offset < b->offset; }),
+                  block);
   }
   return end;
 }
@@ -92,7 +102,8 @@ ProgramMemory plan_program(const Graph& graph, const Mesh& mesh, int num_threads
     const Value& value = graph.values()[v];
     Block& block = blocks[storages.root(v)];
     if (storages.root(v) == v) {
-      block = {aligned(value.desc.num_bytes()), std::max(0, value.producer.index), std::max(0, value.producer.index)};
+      block = {aligned(value.desc.num_bytes()), std::max(0, value.producer.index),
+               std::max(0, value.producer.index)};
       if (value.role == Role::kInput) block.first = 0;
       if (!is_persistent(value.role)) temporary.push_back(&block);
     }
@@ -108,16 +119,20 @@ ProgramMemory plan_program(const Graph& graph, const Mesh& mesh, int num_threads
   for (std::size_t v = 0; v < num_values; ++v) {
     const std::size_t root = storages.root(v);
     const Value& owner = graph.values()[root];
-    memory.value_offsets.push_back(is_persistent(owner.role) ? arena.persistent_offsets.at(owner.name) : arena.persistent_bytes + blocks[root].offset);
+    memory.value_offsets.push_back(is_persistent(owner.role) ? arena.persistent_offsets.at(owner.name)
+                                                             : arena.persistent_bytes + blocks[root].offset);
   }
-  for (std::size_t n = 0; n < num_nodes; ++n) memory.scratch_offsets.push_back(arena.persistent_bytes + blocks[num_values + n].offset);
+  for (std::size_t n = 0; n < num_nodes; ++n)
+    memory.scratch_offsets.push_back(arena.persistent_bytes + blocks[num_values + n].offset);
   return memory;
 }
 
 // Members of buckets first, side by side in the bucket's order; then everything else.
 void plan_persistents(std::span<const Graph* const> programs, ArenaPlan& arena) {
   const auto place = [&](const Value& value) {
-    if (!is_persistent(value.role) || !arena.persistent_offsets.emplace(value.name, arena.persistent_bytes).second) return;
+    if (!is_persistent(value.role) ||
+        !arena.persistent_offsets.emplace(value.name, arena.persistent_bytes).second)
+      return;
     arena.persistent_bytes += aligned(value.desc.num_bytes());
     arena.bytes_by_role[value.role] += aligned(value.desc.num_bytes());
   };

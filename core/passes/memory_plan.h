@@ -19,7 +19,7 @@ inline constexpr std::size_t kArenaAlignment = 64;
 struct ProgramMemory {
   std::vector<std::size_t> value_offsets;    // by value
   std::vector<std::size_t> scratch_offsets;  // by node
-  std::size_t num_bytes = 0;                 // end of the program's temporary values, from the end of the persistent ones
+  std::size_t num_bytes = 0;  // end of the program's temporary values, from the end of the persistent ones
 };
 
 // The arena of a rank: first what persists, then a region that the programs use one after the other.
@@ -27,7 +27,7 @@ struct ArenaPlan {
   std::map<std::string, std::size_t> persistent_offsets;
   std::map<Role, std::size_t> bytes_by_role;  // persistent values
   std::size_t persistent_bytes = 0;
-  std::size_t temporary_bytes = 0;            // the largest program's
+  std::size_t temporary_bytes = 0;  // the largest program's
   std::vector<ProgramMemory> programs;
 
   std::size_t num_bytes() const { return persistent_bytes + temporary_bytes; }
@@ -36,8 +36,9 @@ struct ArenaPlan {
 // Scratch that a node's CPU kernel asks for on any rank.
 std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh, int num_threads);
 
-// Values whose lives do not overlap may share storage: sorted by size, each takes the lowest gap that is free for its
-// whole life (Sekiyama et al. 2018, arXiv:1804.10001). Members of an all-reduce bucket are laid side by side.
+// Values whose lives do not overlap may share storage: sorted by size, each takes the lowest gap that is free
+// for its whole life (Sekiyama et al. 2018, arXiv:1804.10001). Members of an all-reduce bucket are laid side
+// by side.
 ArenaPlan plan_memory(std::span<const Graph* const> programs, const Mesh& mesh, int num_threads);
 
 }  // namespace takt

@@ -1,8 +1,9 @@
-// parallelize: nodes are taken in order; along each mesh axis every node gets the cheapest of its op's signatures.
+// parallelize: nodes are taken in order; along each mesh axis every node gets the cheapest of its op's
+// signatures.
 //
-// The price of a signature is what it moves: conversions of inputs that are not there yet, and, for a partial output,
-// the reduction that it will owe. Local work (slices, masks, the size of the outputs) breaks ties. Converted values
-// are kept, so that a value is gathered or reduced once however many nodes want it.
+// The price of a signature is what it moves: conversions of inputs that are not there yet, and, for a partial
+// output, the reduction that it will owe. Local work (slices, masks, the size of the outputs) breaks ties.
+// Converted values are kept, so that a value is gathered or reduced once however many nodes want it.
 #include "core/passes/parallelize.h"
 
 #include <algorithm>
@@ -19,14 +20,20 @@ constexpr double kLocalShare = 1e-3;    // the price of touching a byte locally
 
 class Parallelizer {
  public:
-  Parallelizer(const Graph& global, const Mesh& mesh, std::span<const ShardingRule> rules, PersistentPlacements& persistents)
-      : global_(global), mesh_(mesh), rules_(rules), persistents_(persistents), copies_(global.values().size()) {}
+  Parallelizer(const Graph& global, const Mesh& mesh, std::span<const ShardingRule> rules,
+               PersistentPlacements& persistents)
+      : global_(global),
+        mesh_(mesh),
+        rules_(rules),
+        persistents_(persistents),
+        copies_(global.values().size()) {}
 
   Graph run() {
     for (std::size_t i = 0; i < global_.values().size(); ++i)
       if (global_.values()[i].role != Role::kIntermediate) place_outside_value({static_cast<int>(i)});
     for (const Node& node : global_.nodes()) place_node(node);
-    for (const ValueId output : global_.outputs()) local_.mark_output(converted(output, whole_but_batch(output)));
+    for (const ValueId output : global_.outputs())
+      local_.mark_output(converted(output, whole_but_batch(output)));
     return std::move(local_);
   }
 
@@ -51,9 +58,12 @@ class Parallelizer {
     const Value& value = global_.value(id);
     const TensorDesc desc{local_dims(value.desc.dims, placement, mesh_), value.desc.dtype};
     ValueId local;
-    if (value.role == Role::kInput) local = local_.input(value.name, desc);
-    else if (value.role == Role::kParameter) local = local_.parameter(value.name, desc, value.parameter.value());
-    else local = local_.persistent(value.name, desc, value.role);
+    if (value.role == Role::kInput)
+      local = local_.input(value.name, desc);
+    else if (value.role == Role::kParameter)
+      local = local_.parameter(value.name, desc, value.parameter.value());
+    else
+      local = local_.persistent(value.name, desc, value.role);
     local_.value(local).global_dims = value.desc.dims;
     local_.value(local).placement = placement;
     copies(id).push_back({placement, local});
@@ -67,7 +77,7 @@ class Parallelizer {
     std::vector<Placement> inputs(node.inputs.size(), Placement(mesh_.axes.size()));
     std::vector<Placement> outputs(node.outputs.size(), Placement(mesh_.axes.size()));
     for (std::size_t m = 0; m < mesh_.axes.size(); ++m) {
-      const Signature chosen = choose(node, args, m);
+      const OpPlacement chosen = choose(node, args, m);
       for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i][m] = chosen.inputs[i];
       for (std::size_t i = 0; i < outputs.size(); ++i) outputs[i][m] = chosen.outputs[i];
     }
@@ -95,20 +105,21 @@ class Parallelizer {
       if (Dims* dims = std::get_if<Dims>(&attr)) *dims = local_dims(*dims, output, mesh_);
   }
 
-  Signature choose(const Node& node, const OpArgs& args, std::size_t m) {
+  OpPlacement choose(const Node& node, const OpArgs& args, std::size_t m) {
     TAKT_ASSERT(node.op->placements != nullptr, "op ", node.op->name, " has no placement rule");
-    std::vector<Signature> signatures = node.op->placements(args);
-    const Signature* best = nullptr;
+    std::vector<OpPlacement> signatures = node.op->placements(args);
+    const OpPlacement* best = nullptr;
     double best_price = kImpossible;
-    for (const Signature& signature : signatures) {
+    for (const OpPlacement& signature : signatures) {
       const double price = price_of(node, args, signature, m);
       if (price < best_price) {
         best_price = price;
         best = &signature;
       }
     }
-    TAKT_REQUIRE(best != nullptr, "mesh: op ", node.op->name, " '", node.name, "' cannot be placed over ", mesh_.axes[m].name, "=", mesh_.axes[m].size,
-                 describe_inputs(node, m), "\n  make the axes above divisible, or choose a smaller ", mesh_.axes[m].name);
+    TAKT_REQUIRE(best != nullptr, "mesh: op ", node.op->name, " '", node.name, "' cannot be placed over ",
+                 mesh_.axes[m].name, "=", mesh_.axes[m].size, describe_inputs(node, m),
+                 "\n  make the axes above divisible, or choose a smaller ", mesh_.axes[m].name);
     return *best;
   }
 
@@ -122,10 +133,11 @@ class Parallelizer {
 
   bool allowed(const AxisPlacement& placement, const TensorDesc& desc, std::size_t m) const {
     if (mesh_.axes[m].size == 1) return placement.is_replicated();
-    return !placement.is_sharded() || may_shard(rules_, mesh_.axes[m], {placement.axis, desc.extent(placement.axis)});
+    return !placement.is_sharded() ||
+           may_shard(rules_, mesh_.axes[m], {placement.axis, desc.extent(placement.axis)});
   }
 
-  double price_of(const Node& node, const OpArgs& args, const Signature& signature, std::size_t m) {
+  double price_of(const Node& node, const OpArgs& args, const OpPlacement& signature, std::size_t m) {
     double price = 0;
     for (std::size_t i = 0; i < args.inputs.size(); ++i) {
       if (!allowed(signature.inputs[i], args.inputs[i], m)) return kImpossible;
@@ -141,7 +153,8 @@ class Parallelizer {
   }
 
   static bool is_overwritten(const OpDef& op, std::size_t input) {
-    return std::any_of(op.in_place.begin(), op.in_place.end(), [&](const auto& pair) { return pair.second == static_cast<int>(input); });
+    return std::any_of(op.in_place.begin(), op.in_place.end(),
+                       [&](const auto& pair) { return pair.second == static_cast<int>(input); });
   }
 
   // The cheapest way from any version we have. What is overwritten in place must be used where it lies.
@@ -150,19 +163,27 @@ class Parallelizer {
     double best = kImpossible;
     for (const Copy& copy : copies(id)) {
       if (copy.placement[m] == to) return 0;
-      if (!overwritten) best = std::min(best, step_price(copy.placement[m], to, global_.value(id).desc, mesh_.axes[m].size));
+      if (!overwritten)
+        best = std::min(best, step_price(copy.placement[m], to, global_.value(id).desc, mesh_.axes[m].size));
     }
     return best;
   }
 
-  static double step_price(const AxisPlacement& from, const AxisPlacement& to, const TensorDesc& desc, int num_ranks) {
+  static double step_price(const AxisPlacement& from, const AxisPlacement& to, const TensorDesc& desc,
+                           int num_ranks) {
     const auto bytes = static_cast<double>(desc.num_bytes());
     const bool real = desc.dtype == DType::kF32;
-    if (from.is_replicated()) return to.is_partial() ? (real && to.reduce == ReduceOp::kSum ? kLocalShare * bytes : kImpossible) : kLocalShare * bytes / num_ranks;
+    if (from.is_replicated())
+      return to.is_partial() ? (real && to.reduce == ReduceOp::kSum ? kLocalShare * bytes : kImpossible)
+                             : kLocalShare * bytes / num_ranks;
     if (!real) return kImpossible;  // indices are never reduced or gathered
-    if (from.is_partial()) return to.is_replicated() ? kLatencyBytes + 2 * bytes : to.is_sharded() ? kLatencyBytes + bytes : kImpossible;
+    if (from.is_partial())
+      return to.is_replicated() ? kLatencyBytes + 2 * bytes
+             : to.is_sharded()  ? kLatencyBytes + bytes
+                                : kImpossible;
     if (to.is_replicated()) return kLatencyBytes + bytes;
-    if (to.is_sharded()) return desc.extent(from.axis) % num_ranks == 0 ? kLatencyBytes + bytes / num_ranks : kImpossible;
+    if (to.is_sharded())
+      return desc.extent(from.axis) % num_ranks == 0 ? kLatencyBytes + bytes / num_ranks : kImpossible;
     return to.reduce == ReduceOp::kSum ? kLatencyBytes + bytes * (1 + kLocalShare) : kImpossible;
   }
 
@@ -177,10 +198,13 @@ class Parallelizer {
   ValueId converted(ValueId id, const Placement& to) {
     for (const Copy& copy : copies(id))
       if (copy.placement == to) return copy.local;
-    Copy copy = *std::min_element(copies(id).begin(), copies(id).end(), [&](const Copy& a, const Copy& b) { return path_price(id, a, to) < path_price(id, b, to); });
+    Copy copy = *std::min_element(copies(id).begin(), copies(id).end(), [&](const Copy& a, const Copy& b) {
+      return path_price(id, a, to) < path_price(id, b, to);
+    });
     for (std::size_t m = 0; m < to.size(); ++m) {
       if (copy.placement[m] == to[m]) continue;
-      if (copy.placement[m].is_sharded() && to[m].is_partial()) copy = step(id, copy, m, AxisPlacement::replicated());
+      if (copy.placement[m].is_sharded() && to[m].is_partial())
+        copy = step(id, copy, m, AxisPlacement::replicated());
       copy = step(id, copy, m, to[m]);
     }
     return copy.local;
@@ -189,7 +213,8 @@ class Parallelizer {
   double path_price(ValueId id, const Copy& copy, const Placement& to) const {
     double price = 0;
     for (std::size_t m = 0; m < to.size(); ++m)
-      if (copy.placement[m] != to[m]) price += step_price(copy.placement[m], to[m], global_.value(id).desc, mesh_.axes[m].size);
+      if (copy.placement[m] != to[m])
+        price += step_price(copy.placement[m], to[m], global_.value(id).desc, mesh_.axes[m].size);
     return price;
   }
 
@@ -201,10 +226,11 @@ class Parallelizer {
       if (copy.placement == result.placement) return copy;
     Node node = conversion_node(from, to, value, m);
     node.inputs = {from.local};
-    const std::vector<Value> output = {{.name = value.name,
-                                        .desc = {local_dims(value.desc.dims, result.placement, mesh_), value.desc.dtype},
-                                        .global_dims = value.desc.dims,
-                                        .placement = result.placement}};
+    const std::vector<Value> output = {
+        {.name = value.name,
+         .desc = {local_dims(value.desc.dims, result.placement, mesh_), value.desc.dtype},
+         .global_dims = value.desc.dims,
+         .placement = result.placement}};
     result.local = local_.append_placed(std::move(node), output).front();
     copies(id).push_back(result);
     return result;
@@ -241,7 +267,8 @@ class Parallelizer {
 
 }  // namespace
 
-Graph parallelize(const Graph& global, const Mesh& mesh, std::span<const ShardingRule> rules, PersistentPlacements& persistents) {
+Graph parallelize(const Graph& global, const Mesh& mesh, std::span<const ShardingRule> rules,
+                  PersistentPlacements& persistents) {
   return Parallelizer(global, mesh, rules, persistents).run();
 }
 

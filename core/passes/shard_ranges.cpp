@@ -19,15 +19,18 @@ AxisRange range_of(const Value& value, std::size_t dim, const Mesh& mesh, std::s
   return range;
 }
 
-std::vector<AxisRange> axis_ranges(const Graph& graph, const Node& node, const Mesh& mesh, std::span<const int> coordinates) {
+std::vector<AxisRange> axis_ranges(const Graph& graph, const Node& node, const Mesh& mesh,
+                                   std::span<const int> coordinates) {
   std::vector<AxisRange> ranges;
   const auto collect = [&](ValueId id) {
     const Value& value = graph.value(id);
     for (const AxisPlacement& placement : value.placement) {
       if (!placement.is_sharded()) continue;
-      const bool known = std::any_of(ranges.begin(), ranges.end(), [&](const AxisRange& r) { return r.axis == placement.axis; });
+      const bool known = std::any_of(ranges.begin(), ranges.end(),
+                                     [&](const AxisRange& r) { return r.axis == placement.axis; });
       const int dim = find_axis(value.global_dims, placement.axis);
-      if (!known && dim >= 0) ranges.push_back(range_of(value, static_cast<std::size_t>(dim), mesh, coordinates));
+      if (!known && dim >= 0)
+        ranges.push_back(range_of(value, static_cast<std::size_t>(dim), mesh, coordinates));
     }
   };
   for (const ValueId id : node.inputs) collect(id);

@@ -10,7 +10,8 @@
 namespace takt {
 
 // The sharded axes of a node's inputs and outputs, on the rank with these mesh coordinates.
-std::vector<AxisRange> axis_ranges(const Graph& graph, const Node& node, const Mesh& mesh, std::span<const int> coordinates);
+std::vector<AxisRange> axis_ranges(const Graph& graph, const Node& node, const Mesh& mesh,
+                                   std::span<const int> coordinates);
 
 // The range a rank holds of one value's axis; the whole axis if it is not sharded.
 AxisRange range_of(const Value& value, std::size_t dim, const Mesh& mesh, std::span<const int> coordinates);

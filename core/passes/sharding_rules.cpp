@@ -9,7 +9,8 @@
 namespace takt {
 namespace {
 
-const ShardingRule* find_rule(std::span<const ShardingRule> rules, const std::string& mesh_axis, const std::string& axis) {
+const ShardingRule* find_rule(std::span<const ShardingRule> rules, const std::string& mesh_axis,
+                              const std::string& axis) {
   for (const ShardingRule& rule : rules)
     if (rule.mesh_axis == mesh_axis && rule.axis == axis) return &rule;
   return nullptr;
@@ -45,7 +46,8 @@ bool may_shard(std::span<const ShardingRule> rules, const MeshAxis& mesh_axis, c
   return rule != nullptr && (dim.extent % mesh_axis.size == 0 || rule->uneven == Uneven::kPad);
 }
 
-Placement placement_by_rule(std::span<const ShardingRule> rules, const Mesh& mesh, const TensorDesc& desc, std::string_view value) {
+Placement placement_by_rule(std::span<const ShardingRule> rules, const Mesh& mesh, const TensorDesc& desc,
+                            std::string_view value) {
   Placement placement(mesh.axes.size());
   for (std::size_t m = 0; m < mesh.axes.size(); ++m) {
     const MeshAxis& mesh_axis = mesh.axes[m];
@@ -57,14 +59,17 @@ Placement placement_by_rule(std::span<const ShardingRule> rules, const Mesh& mes
         placement[m] = AxisPlacement::sharded(dim.axis);
         break;
       }
-      TAKT_REQUIRE(rule->uneven == Uneven::kReplicate, "mesh: ", dim.axis, "=", dim.extent, " (of '", value, "') cannot be split over ",
-                   mesh_axis.name, "=", mesh_axis.size, "\n  nearest that fit: ", nearest_sizes(mesh_axis, dim.extent));
+      TAKT_REQUIRE(rule->uneven == Uneven::kReplicate, "mesh: ", dim.axis, "=", dim.extent, " (of '", value,
+                   "') cannot be split over ", mesh_axis.name, "=", mesh_axis.size,
+                   "\n  nearest that fit: ", nearest_sizes(mesh_axis, dim.extent));
     }
   }
   return placement;
 }
 
-std::int64_t local_extent(std::int64_t extent, int num_ranks) { return (extent + num_ranks - 1) / num_ranks; }
+std::int64_t local_extent(std::int64_t extent, int num_ranks) {
+  return (extent + num_ranks - 1) / num_ranks;
+}
 
 Dims local_dims(const Dims& global, const Placement& placement, const Mesh& mesh) {
   Dims dims = global;

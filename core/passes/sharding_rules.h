@@ -30,9 +30,10 @@ std::span<const ShardingRule> default_sharding_rules();
 // May `axis` with `extent` elements be sharded over a mesh axis? False where no rule says so.
 bool may_shard(std::span<const ShardingRule> rules, const MeshAxis& mesh_axis, const Dim& dim);
 
-// Where a value from outside (an input, a parameter, optimizer state) lies. Throws kConfig naming the axis and the
-// nearest mesh that works if an extent cannot be cut.
-Placement placement_by_rule(std::span<const ShardingRule> rules, const Mesh& mesh, const TensorDesc& desc, std::string_view value);
+// Where a value from outside (an input, a parameter, optimizer state) lies. Throws kConfig naming the axis
+// and the nearest mesh that works if an extent cannot be cut.
+Placement placement_by_rule(std::span<const ShardingRule> rules, const Mesh& mesh, const TensorDesc& desc,
+                            std::string_view value);
 
 // Elements a rank holds of an axis cut into `num_ranks` pieces; the last pieces may be padding.
 std::int64_t local_extent(std::int64_t extent, int num_ranks);

@@ -1,4 +1,5 @@
-// StepPlan: the compiled step, as a value. It is the same for every rank; executors run it, `takt plan` prints it.
+// StepPlan: the compiled step, as a value. It is the same for every rank; executors run it, `takt plan`
+// prints it.
 #pragma once
 
 #include <string>
@@ -19,25 +20,25 @@ struct Program {
 
 struct StepPlan {
   Mesh mesh;
-  int num_threads = 1;             // a rank
+  int num_threads = 1;  // a rank
   std::vector<Program> programs;
-  ArenaPlan arena;                 // arena.programs[i] belongs to programs[i]
+  ArenaPlan arena;  // arena.programs[i] belongs to programs[i]
 
   std::size_t index_of(std::string_view program) const;  // kBug if there is none
 };
 
 // What one rank does in one run of a program.
 struct ProgramCost {
-  double flops = 0;                // arithmetic of this rank
-  double useful_flops = 0;         // of all ranks: matmul and attention once, on global shapes, without padding
+  double flops = 0;         // arithmetic of this rank
+  double useful_flops = 0;  // of all ranks: matmul and attention once, on global shapes, without padding
   std::size_t num_nodes = 0;
   struct Traffic {
     std::string mesh_axis;
     std::string op;
     std::size_t num_calls = 0;
-    std::size_t num_bytes = 0;     // handed to the collective by this rank
+    std::size_t num_bytes = 0;  // handed to the collective by this rank
   };
-  std::vector<Traffic> traffic;    // by mesh axis and op
+  std::vector<Traffic> traffic;  // by mesh axis and op
 };
 ProgramCost cost_of(const Program& program);
 

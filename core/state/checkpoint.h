@@ -1,5 +1,5 @@
-// Checkpoints: a directory of safetensors shards and a manifest of global shapes and offsets, so that any mesh
-// loads what any mesh wrote.
+// Checkpoints: a directory of safetensors shards and a manifest of global shapes and offsets, so that any
+// mesh loads what any mesh wrote.
 #pragma once
 
 #include <cstdint>
@@ -14,55 +14,56 @@
 
 namespace takt {
 
-// One tensor as this rank holds it: a row-major buffer whose leading `extent` elements along each dimension are
-// the region of the global tensor that starts at `offset`. The rest of the buffer, if any, is padding and is zero.
+// One tensor as this rank holds it: a row-major buffer whose leading `extent` elements along each dimension
+// are the region of the global tensor that starts at `offset`. The rest of the buffer, if any, is padding and
+// is zero.
 struct TensorShard {
-  std::string name;                        // the Hugging Face name; for optimizer state "<slot>.<name>"
-  bool is_optimizer = false;               // optimizer-*.safetensors instead of model-*.safetensors
+  std::string name;           // the Hugging Face name; for optimizer state "<slot>.<name>"
+  bool is_optimizer = false;  // optimizer-*.safetensors instead of model-*.safetensors
   DType dtype = DType::kF32;
-  std::vector<std::int64_t> global_shape;
-  std::vector<std::int64_t> buffer_shape;  // local, with padding
-  std::vector<std::int64_t> offset;        // of the region in the global tensor
-  std::vector<std::int64_t> extent;        // of the region
+  std::vector<std::int64_t> global_shape = {};
+  std::vector<std::int64_t> buffer_shape = {};  // local, with padding
+  std::vector<std::int64_t> offset = {};        // of the region in the global tensor
+  std::vector<std::int64_t> extent = {};        // of the region
   void* data = nullptr;
-  bool writes = true;                      // of the ranks that hold this region, the one that saves it
+  bool writes = true;  // of the ranks that hold this region, the one that saves it
 };
 
 // What a run needs beside its tensors to go on exactly where it stopped.
 struct TrainingCursor {
-  std::int64_t step = 0;               // finished optimizer steps
-  std::int64_t samples = 0;            // samples consumed: the whole data cursor
+  std::int64_t step = 0;     // finished optimizer steps
+  std::int64_t samples = 0;  // samples consumed: the whole data cursor
   std::uint64_t seed = 0;
-  double best_valid_loss = 0;          // 0: none yet
-  std::string effective_job;           // the job file as run, for people and for comparison
+  double best_valid_loss = 0;  // 0: none yet
+  std::string effective_job;   // the job file as run, for people and for comparison
 };
 
 struct SaveReport {
   std::filesystem::path directory;
-  std::uint64_t num_bytes = 0;         // over all ranks
+  std::uint64_t num_bytes = 0;  // over all ranks
   double time_s = 0;
 };
 
-// Writes root/step-NNNNNN/ (temporary name, fsync, read back and verified, renamed) and then root/LATEST. Keeps
-// the newest `keep` checkpoints (at least 2). Every rank of `world` calls it with its own shards.
+// Writes root/step-NNNNNN/ (temporary name, fsync, read back and verified, renamed) and then root/LATEST.
+// Keeps the newest `keep` checkpoints (at least 2). Every rank of `world` calls it with its own shards.
 // Throws kIo where a rank cannot write, on every rank; then no visible checkpoint has changed.
 SaveReport save_checkpoint(const std::filesystem::path& root, std::span<const TensorShard> shards,
                            const TrainingCursor& cursor, int keep, Communicator& world);
 
 // Fills every shard's region (padding is left alone) from a directory any mesh wrote. Every hash is checked.
-// Throws kData, on every rank, for a missing or malformed file, a flipped byte, or a tensor that is missing or has
-// another global shape.
+// Throws kData, on every rank, for a missing or malformed file, a flipped byte, or a tensor that is missing
+// or has another global shape.
 TrainingCursor load_checkpoint(const std::filesystem::path& directory, std::span<const TensorShard> shards,
                                Communicator& world);
 
 // The step directories under `root`, oldest first, that have a manifest.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& root);
 
-// Assembles whole model tensors from a checkpoint into one safetensors file. `exported_shape` maps a tensor name to
-// the shape under which other software expects it (same elements). Root only.
+// Assembles whole model tensors from a checkpoint into one safetensors file. `exported_shape` maps a tensor
+// name to the shape under which other software expects it (same elements). Root only.
 struct ExportedTensor {
   std::string name;
-  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> shape = {};
 };
 void export_model(const std::filesystem::path& checkpoint, std::span<const ExportedTensor> tensors,
                   const std::filesystem::path& file);

@@ -1,0 +1,60 @@
+// takt plan: compile one training step and print what every rank would do, without doing it.
+// Touches no device and no data. Exits 0 if the step fits in the memory of this host, 71 if it does not.
+#include <CLI/App.hpp>
+#include <iostream>
+
+#include "launch/complete_job.h"
+#include "launch/plan_text.h"
+#include "launch/registry.h"
+#include "launch/resolve_mesh.h"
+#include "launch/run_options.h"
+
+namespace takt {
+namespace {
+
+struct PlanOptions {
+  RunOptions run;
+  int ranks = 0;
+  std::string after;
+};
+
+void add_options(CLI::App& app, PlanOptions& options) {
+  add_job_options(app, options.run);
+  app.add_option("--ranks", options.ranks, "How many ranks to plan for; without it what mesh.layout says")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--after", options.after, "Print the graphs as they are after this pass")
+      ->type_name("PASS")
+      ->check(CLI::IsMember(pass_names()));
+}
+
+int planned_ranks(const PlanOptions& options, const MeshConfig& mesh) {
+  if (options.ranks > 0) return options.ranks;
+  return mesh.is_auto ? 1 : static_cast<int>(std::max<std::int64_t>(1, mesh.data) * mesh.tensor);
+}
+
+int run(const PlanOptions& options, const CommandContext& context) {
+  Job job = load_job(options.run.job_file, overrides_of(options.run, context.environment)).job;
+  complete_job(job);
+  const Mesh mesh = resolve_mesh(job.mesh, planned_ranks(options, job.mesh), job.model);
+  PassObserver observer;
+  if (!options.after.empty())
+    observer = [&](std::string_view pass, std::string_view program, const Graph& graph) {
+      if (pass == options.after)
+        std::cout << "program " << program << " after " << pass << "\n" << to_string(graph) << "\n";
+    };
+  const StepPlan plan = compile_step(job, mesh, std::max(1, job.threads), observer);
+  if (options.after.empty()) std::cout << plan_text(plan, plan_batch(job, mesh));
+  require_memory(plan, plan_batch(job, mesh), 1);
+  return 0;
+}
+
+}  // namespace
+
+Command plan_command() {
+  return {.name = "plan",
+          .summary = "Show the compiled step: graphs, memory and messages",
+          .prepare = with_options<PlanOptions>(add_options, run)};
+}
+
+}  // namespace takt

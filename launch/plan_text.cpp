@@ -1,0 +1,72 @@
+// Everything printed here is read off the graph and the memory plan that the executor runs.
+#include "launch/plan_text.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "core/base/units.h"
+
+namespace takt {
+namespace {
+
+std::string program_text(const Program& program, std::int64_t runs_a_step) {
+  const ProgramCost cost = cost_of(program);
+  std::string text = fmt::format("  {:<12} {:>4} nodes   {:>9} FLOP a run", program.name, cost.num_nodes,
+                                 format_count(cost.flops));
+  if (runs_a_step > 0) text += fmt::format("   {} a step", runs_a_step);
+  for (const ProgramCost::Traffic& traffic : cost.traffic)
+    text += fmt::format("\n    {:<8} {:<15} {:>4} calls {:>9}", traffic.mesh_axis, traffic.op,
+                        traffic.num_calls, format_bytes(traffic.num_bytes));
+  return text + "\n";
+}
+
+}  // namespace
+
+std::string memory_text(const StepPlan& plan) {
+  std::string text;
+  const auto line = [&](std::string_view what, std::size_t num_bytes) {
+    text += fmt::format("  {:<22} {:>9}\n", what, format_bytes(num_bytes));
+  };
+  const auto of = [&](Role role) {
+    const auto found = plan.arena.bytes_by_role.find(role);
+    return found == plan.arena.bytes_by_role.end() ? std::size_t{0} : found->second;
+  };
+  line("parameters", of(Role::kParameter));
+  line("optimizer state", of(Role::kState));
+  line("gradients", of(Role::kAccumulator));
+  line("activations, scratch", plan.arena.temporary_bytes);
+  line("all", plan.arena.num_bytes());
+  return text;
+}
+
+std::string plan_text(const StepPlan& plan, const BatchPlan& batch) {
+  std::string text =
+      fmt::format("mesh {} ({} ranks, {} {} a rank)   batch {} samples = {} x {} accumulated x {}\n",
+                  to_string(plan.mesh), plan.mesh.num_ranks(), plan.num_threads,
+                  plan.num_threads == 1 ? "thread" : "threads", batch.samples_a_step,
+                  plan.mesh.size_of("data"), batch.num_micro_batches, batch.micro_batch);
+  text += "memory of a rank\n" + memory_text(plan) + "programs of a rank\n";
+  for (const Program& program : plan.programs)
+    text += program_text(program, program.name == kMicroBatch ? batch.num_micro_batches
+                                  : program.name == kUpdate   ? 1
+                                                              : 0);
+  return text;
+}
+
+std::uint64_t host_memory_bytes() {
+  return static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE));
+}
+
+void require_memory(const StepPlan& plan, const BatchPlan& batch, int ranks_on_host) {
+  const std::uint64_t share = host_memory_bytes() / static_cast<std::uint64_t>(ranks_on_host);
+  if (plan.arena.num_bytes() <= share) return;
+  std::string advice =
+      batch.micro_batch > 1 ? fmt::format("a smaller train.micro_batch (now {}), ", batch.micro_batch) : "";
+  fail(Fault::kMemory, "memory: a rank needs ", format_gib(plan.arena.num_bytes()), " but has ",
+       format_gib(share), " (the host's ", format_gib(host_memory_bytes()), " over ", ranks_on_host,
+       " ranks)\n", memory_text(plan), "  what helps: ", advice,
+       "a shorter model.seq, a larger mesh.layout tensor, or fewer ranks a host");
+}
+
+}  // namespace takt

@@ -1,0 +1,23 @@
+// The printed form of a step plan, and the check that it fits.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/passes/step_plan.h"
+#include "launch/compile_step.h"
+
+namespace takt {
+
+// Mesh, batch, memory by kind, and what each program does: nodes, FLOPs, messages. All numbers are one
+// rank's.
+std::string plan_text(const StepPlan& plan, const BatchPlan& batch);
+// The memory of one rank, a line a kind.
+std::string memory_text(const StepPlan& plan);
+
+// Physical memory of this host in bytes.
+std::uint64_t host_memory_bytes();
+// Throws kMemory with the itemised memory and what to change if a rank's arena exceeds its share of the host.
+void require_memory(const StepPlan& plan, const BatchPlan& batch, int ranks_on_host);
+
+}  // namespace takt

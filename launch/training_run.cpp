@@ -1,0 +1,389 @@
+// TrainingRun: one step after another, and what people and later runs need to know about them.
+#include "launch/training_run.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+
+#include "core/base/units.h"
+#include "core/device/cpu_peak.h"
+#include "core/device/onednn.h"
+#include "core/models/registry.h"
+#include "launch/plan_text.h"
+#include "launch/stop_signal.h"
+#include "launch/version.h"
+
+namespace takt {
+namespace {
+
+double seconds_between(std::chrono::steady_clock::time_point start,
+                       std::chrono::steady_clock::time_point end) {
+  return std::chrono::duration<double>(end - start).count();
+}
+
+double peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) * 1024.0;
+}
+
+double slowest_peak(int num_threads, Communicator& comm) {
+  comm.barrier({"peak"});  // all ranks of a host at once: that is how a step runs
+  double negative = -measure_peak_flops_per_s(num_threads);
+  comm.all_reduce(&negative, 1, DType::kF64, ReduceOp::kMax, {"peak"});
+  return -negative;
+}
+
+std::string joined(const std::vector<std::string>& words) {
+  std::string line;
+  for (const std::string& word : words) line += (line.empty() ? "" : " ") + word;
+  return line;
+}
+
+}  // namespace
+
+TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
+                         const CommandContext& context)
+    : prepared_(prepared),
+      world_(*context.world),
+      peak_flops_per_s_(slowest_peak(prepared.plan.num_threads, world_.comm())),
+      trainer_(prepared.job, prepared.plan, world_.comm()),
+      order_(prepared.job.seed, prepared.train->num_samples(prepared.job.model.seq)) {
+  open_directory(options, context);
+  start_weights(options);
+  first_step_ = trainer_.cursor().step;
+  agree(world_.comm(), [&] {
+    if (!is_root()) return;
+    metrics_ = std::make_unique<MetricsWriter>(directory_.metrics(), first_step_);
+    print_header();
+  });
+}
+
+// Root makes the directory and tells the others its name.
+void TrainingRun::open_directory(const RunOptions& options, const CommandContext& context) {
+  std::array<std::int32_t, 4096> name{};
+  agree(world_.comm(), [&] {
+    if (!is_root()) return;
+    directory_ = options.out
+                     ? open_run_directory(*options.out)
+                     : create_run_directory("runs", prepared_.job.name, run_timestamp(std::time(nullptr)));
+    const bool used = !list_checkpoints(directory_.checkpoints()).empty();
+    if (used && options.resume == "never")
+      fail(Fault::kUsage, "--resume never: ", directory_.path.string(),
+           " holds a run already\n  choose another --out, or --resume auto to go on with it");
+    describe(context);
+    console_ = std::make_unique<Console>(directory_.path / "console.log");
+    const std::string path = directory_.path.string();
+    if (path.size() >= name.size())
+      fail(Fault::kConfig, "--out: the path has ", path.size(), " characters, ", name.size() - 1,
+           " are the most");
+    std::copy(path.begin(), path.end(), name.begin());
+  });
+  world_.comm().broadcast(name.data(), name.size(), DType::kI32, 0, {"run directory"});
+  std::string path;
+  for (const std::int32_t c : name)
+    if (c != 0) path.push_back(static_cast<char>(c));
+  directory_.path = path;
+}
+
+void TrainingRun::describe(const CommandContext& context) {
+  describe_run(directory_, {.job_file = prepared_.loaded.text,
+                            .effective_job = effective_file(prepared_.loaded),
+                            .command = joined(context.arguments),
+                            .environment = {{"takt", version() + " (" + build_summary() + ")"},
+                                            {"mpi", world_.launcher()},
+                                            {"onednn", onednn_version() + " " + onednn_isa()},
+                                            {"ranks", std::to_string(world_.size())},
+                                            {"hosts", std::to_string(world_.num_hosts())},
+                                            {"threads_a_rank", std::to_string(prepared_.plan.num_threads)}}});
+}
+
+void TrainingRun::start_weights(const RunOptions& options) {
+  const std::vector<TensorShard> shards = trainer_.shards();
+  if (options.resume == "auto") {
+    if (resume_newest(directory_.checkpoints())) return;
+  } else if (options.resume != "never") {
+    const std::filesystem::path from = options.resume;
+    if (std::filesystem::is_directory(from / "checkpoint")) {
+      if (resume_newest(from / "checkpoint")) return;
+      fail(Fault::kData, "--resume: ", from.string(), " has no usable checkpoint");
+    }
+    trainer_.cursor() = load_checkpoint(from, shards, world_.comm());
+    return;
+  }
+  trainer_.initialize_weights();
+  if (!prepared_.job.model.init.empty())
+    agree(world_.comm(), [&] { import_model(prepared_.job.model.init, shards); });
+}
+
+// Goes back from the newest checkpoint to the first that is whole. False if there is none at all.
+bool TrainingRun::resume_newest(const std::filesystem::path& checkpoints) {
+  std::vector<std::filesystem::path> found =
+      agree(world_.comm(), [&] { return list_checkpoints(checkpoints); });
+  for (; !found.empty(); found.pop_back()) {
+    try {
+      trainer_.cursor() = load_checkpoint(found.back(), trainer_.shards(), world_.comm());
+      if (is_root())
+        console_->print(
+            fmt::format("resumed from {} at step {}", found.back().string(), trainer_.cursor().step));
+      saved_step_ = trainer_.cursor().step;
+      return true;
+    } catch (const Error& error) {
+      if (error.fault() != Fault::kData || found.size() == 1) throw;
+      if (is_root())
+        console_->print(fmt::format("warning: {}\n  falling back to the checkpoint before it", error.what()));
+    }
+  }
+  return false;
+}
+
+void TrainingRun::print_header() {
+  const Job& job = prepared_.job;
+  const BatchPlan& batch = prepared_.batch;
+  std::uint64_t checkpoint_bytes = 0;
+  for (const Value& value : prepared_.plan.programs[prepared_.plan.index_of(kUpdate)].graph.values())
+    if (value.role == Role::kParameter || value.role == Role::kState)
+      checkpoint_bytes += static_cast<std::uint64_t>(num_elements(value.global_dims)) * 4;
+  console_->print(RunHeader{
+      .version = version(),
+      .build = build_summary(),
+      .run_directory = directory_.path.string(),
+      .num_ranks = world_.size(),
+      .num_hosts = world_.num_hosts(),
+      .launcher = world_.launcher(),
+      .backend = "cpu: oneDNN " + onednn_version() + " " + onednn_isa(),
+      .num_threads = prepared_.plan.num_threads,
+      .peak_flops_per_s = peak_flops_per_s_,
+      .model = job.model.kind + " (" + job.model.family + ")",
+      .num_parameters = trainer_.num_parameters(),
+      .num_train_tokens = prepared_.train->num_tokens(),
+      .num_valid_tokens = prepared_.valid ? prepared_.valid->num_tokens() : 0,
+      .mesh = to_string(prepared_.mesh),
+      .batch_tokens = batch.samples_a_step * job.model.seq,
+      .data_ranks = prepared_.mesh.size_of("data"),
+      .accumulated = batch.num_micro_batches,
+      .micro_batch = batch.micro_batch,
+      .seq = job.model.seq,
+      .memory_bytes = prepared_.plan.arena.num_bytes(),
+      .memory_limit_bytes = host_memory_bytes() / static_cast<std::uint64_t>(world_.ranks_on_host()),
+      .checkpoint_bytes = checkpoint_bytes,
+      .checkpoint_steps = job.checkpoint.every_steps,
+      .checkpoint_s = job.checkpoint.every_s,
+      .steps = job.train.steps});
+}
+
+int TrainingRun::run() {
+  catch_stop_signals();
+  const Job& job = prepared_.job;
+  bool stopped = false;
+  start_ = last_save_ = Clock::now();
+  while (trainer_.cursor().step < job.train.steps && !stopped) {
+    const Clock::time_point before = Clock::now();
+    last_ = trainer_.step(*prepared_.train, order_);
+    const StepTimes times = share_times(last_, seconds_between(before, Clock::now()));
+    require_finite(last_);
+    report_step(last_, times);
+    const std::int64_t step = trainer_.cursor().step;
+    if (job.eval.every > 0 && step % job.eval.every == 0) validate();
+    stopped = times.stop > 0;
+    if (times.checkpoint_due > 0 || stopped) save();
+  }
+  return finish(stopped && trainer_.cursor().step < job.train.steps);
+}
+
+TrainingRun::StepTimes TrainingRun::share_times(const StepResult& result, double step_s) {
+  const CheckpointConfig& config = prepared_.job.checkpoint;
+  const bool due =
+      (config.every_steps > 0 && trainer_.cursor().step % config.every_steps == 0) ||
+      (config.every_s > 0 && is_root() && seconds_between(last_save_, Clock::now()) > config.every_s);
+  double numbers[] = {step_s, result.collective_s, peak_memory_bytes(), stop_requested() ? 1.0 : 0.0,
+                      due ? 1.0 : 0.0};
+  world_.comm().all_reduce(numbers, std::size(numbers), DType::kF64, ReduceOp::kMax, {"step times"});
+  sums_.forward_backward_s += result.forward_backward_s;
+  sums_.update_s += result.update_s;
+  sums_.collective_s += result.collective_s;
+  sums_.step_s += step_s;
+  return {numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]};
+}
+
+// Useful work of all ranks: matrix products and attention of the model, forward and backward, once.
+double TrainingRun::flops_of_step() const {
+  return cost_of(prepared_.plan.programs[prepared_.plan.index_of(kMicroBatch)]).useful_flops *
+         static_cast<double>(prepared_.batch.num_micro_batches);
+}
+
+void TrainingRun::report_step(const StepResult& result, const StepTimes& times) {
+  if (!is_root()) return;
+  const Job& job = prepared_.job;
+  const std::int64_t step = trainer_.cursor().step, tokens = prepared_.batch.samples_a_step * job.model.seq;
+  const double flops_a_rank = flops_of_step() / times.step_s / world_.size();
+  const auto memory_bytes = static_cast<std::uint64_t>(times.memory_bytes);
+  metrics_->write(
+      StepMetrics{.step = step,
+                  .time_s = seconds_between(start_, Clock::now()),
+                  .loss = result.loss,
+                  .grad_norm = result.grad_norm,
+                  .lr = result.lr,
+                  .tokens = trainer_.cursor().samples * job.model.seq,
+                  .step_ms = 1e3 * times.step_s,
+                  .tokens_per_s = static_cast<double>(tokens) / times.step_s,
+                  .tflops_per_rank = flops_a_rank / 1e12,
+                  .mfu = flops_a_rank / peak_flops_per_s_,
+                  .comm_ms = 1e3 * times.collective_s,
+                  .comm_exposed_ms = 1e3 * times.collective_s,  // on CPUs a collective blocks its rank
+                  .mem_peak_bytes = memory_bytes});
+  if (step != first_step_ + 1 && step % job.log.every != 0 && step != job.train.steps) return;
+  const double mean_s = seconds_between(start_, Clock::now()) / static_cast<double>(step - first_step_);
+  console_->print(StepLine{.step = step,
+                           .steps = job.train.steps,
+                           .loss = result.loss,
+                           .grad_norm = result.grad_norm,
+                           .lr = result.lr,
+                           .step_s = times.step_s,
+                           .tokens_per_s = static_cast<double>(tokens) / times.step_s,
+                           .mfu = flops_a_rank / peak_flops_per_s_,
+                           .comm = times.collective_s / times.step_s,
+                           .exposed = times.collective_s / times.step_s,
+                           .memory_bytes = memory_bytes,
+                           .eta_s = mean_s * static_cast<double>(job.train.steps - step)});
+}
+
+// All ranks hold the same sums, so all of them see it.
+void TrainingRun::require_finite(const StepResult& result) const {
+  if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
+  const std::int64_t step = trainer_.cursor().step;
+  Error error(Fault::kNumerics,
+              concat("step ", step, ": loss ", result.loss, ", gradient norm ", result.grad_norm,
+                     "\n  the update was not applied; checkpoints in ", directory_.checkpoints().string(),
+                     " are good\n  try a lower optimizer.lr, a longer warmup, or train.grad_clip"));
+  error.set_agreed();
+  throw error;
+}
+
+void TrainingRun::validate() {
+  if (!prepared_.valid || validated_step_ == trainer_.cursor().step) return;
+  const Clock::time_point before = Clock::now();
+  evaluation_ = trainer_.evaluate(*prepared_.valid, prepared_.job.eval.samples, prepared_.tokenizer.get());
+  validated_step_ = trainer_.cursor().step;
+  double& best = trainer_.cursor().best_valid_loss;
+  const bool is_best = best == 0 || evaluation_->loss < best;
+  if (is_best) best = evaluation_->loss;
+  if (!is_root()) return;
+  metrics_->write(ValidMetrics{.step = validated_step_, .valid_loss = evaluation_->loss});
+  console_->print(ValidLine{.step = validated_step_,
+                            .steps = prepared_.job.train.steps,
+                            .loss = evaluation_->loss,
+                            .bits_per_byte = evaluation_->bits_per_byte,
+                            .time_s = seconds_between(before, Clock::now()),
+                            .is_best = is_best});
+}
+
+void TrainingRun::save() {
+  const std::int64_t step = trainer_.cursor().step;
+  if (saved_step_ == step) return;
+  const Clock::time_point before = Clock::now();
+  trainer_.cursor().effective_job = effective_file(prepared_.loaded);
+  const SaveReport report = save_checkpoint(directory_.checkpoints(), trainer_.shards(), trainer_.cursor(),
+                                            static_cast<int>(prepared_.job.checkpoint.keep), world_.comm());
+  saved_step_ = step;
+  last_save_ = Clock::now();
+  if (!is_root()) return;
+  console_->print(CheckpointLine{.step = step,
+                                 .steps = prepared_.job.train.steps,
+                                 .name = report.directory.filename().string(),
+                                 .num_bytes = report.num_bytes,
+                                 .time_s = report.time_s,
+                                 .blocking_s = seconds_between(before, Clock::now()),
+                                 .is_verified = true});
+}
+
+std::vector<SectionTime> TrainingRun::section_times() {
+  const std::int64_t steps = std::max<std::int64_t>(1, trainer_.cursor().step - first_step_);
+  const std::array<double, 4> mine = {sums_.forward_backward_s, sums_.update_s, sums_.collective_s,
+                                      sums_.step_s};
+  std::vector<double> all(mine.size() * static_cast<std::size_t>(world_.size()));
+  world_.comm().all_gather(mine.data(), all.data(), mine.size(), DType::kF64, {"section times"});
+  std::vector<SectionTime> sections;
+  const char* names[] = {"forward, backward", "reduce, update", "of these, comm"};
+  for (std::size_t s = 0; s < std::size(names); ++s) {
+    SectionTime section{.name = names[s], .min_s = 1e30};
+    double step_s = 0;
+    for (std::size_t r = 0; r < static_cast<std::size_t>(world_.size()); ++r) {
+      const double time_s = all[r * mine.size() + s] / static_cast<double>(steps);
+      section.min_s = std::min(section.min_s, time_s);
+      section.max_s = std::max(section.max_s, time_s);
+      section.average_s += time_s / world_.size();
+      step_s += all[r * mine.size() + 3] / static_cast<double>(steps) / world_.size();
+    }
+    section.share = step_s > 0 ? section.average_s / step_s : 0;
+    sections.push_back(section);
+  }
+  return sections;
+}
+
+int TrainingRun::finish(bool stopped) {
+  if (!stopped) validate();
+  save();
+  const std::vector<SectionTime> sections = section_times();
+  const double time_s = seconds_between(start_, Clock::now());
+  const std::int64_t steps = trainer_.cursor().step,
+                     tokens = trainer_.cursor().samples * prepared_.job.model.seq;
+  const auto trained =
+      static_cast<double>((steps - first_step_) * prepared_.batch.samples_a_step * prepared_.job.model.seq);
+  const double tokens_per_s = sums_.step_s > 0 ? trained / sums_.step_s : 0;
+  const int exit_code = stopped ? static_cast<int>(Fault::kStopped) : 0;
+  agree(world_.comm(), [&] {
+    if (!is_root()) return;
+    if (!stopped) export_final();
+    const std::optional<double> valid_loss = evaluation_ ? std::optional(evaluation_->loss) : std::nullopt;
+    write_summary(directory_.summary(),
+                  {.name = prepared_.job.name,
+                   .steps = steps,
+                   .tokens = tokens,
+                   .time_s = time_s,
+                   .loss = last_.loss,
+                   .valid_loss = valid_loss,
+                   .valid_bits_per_byte = evaluation_ ? evaluation_->bits_per_byte : std::nullopt,
+                   .tokens_per_s = tokens_per_s,
+                   .ranks = world_.size(),
+                   .mesh = to_string(prepared_.mesh),
+                   .exit = exit_code});
+    if (stopped) {
+      console_->print(fmt::format(
+          "stopped on request at step {}; the same command goes on from there (exit {})", steps, exit_code));
+      return;
+    }
+    const double mfu = tokens_per_s /
+                       static_cast<double>(prepared_.batch.samples_a_step * prepared_.job.model.seq) *
+                       flops_of_step() / world_.size() / peak_flops_per_s_;
+    console_->print(DoneLine{.steps = steps,
+                             .num_tokens = tokens,
+                             .time_s = time_s,
+                             .loss = last_.loss,
+                             .valid_loss = valid_loss,
+                             .tokens_per_s = tokens_per_s,
+                             .mfu = mfu,
+                             .sections = sections});
+    if (evaluation_ && evaluation_->bits_per_byte)
+      console_->print(fmt::format("validation {:.4f} bits per byte", *evaluation_->bits_per_byte));
+  });
+  return exit_code;
+}
+
+// What other software reads: weights and config.json with Hugging Face names, and the tokenizer.
+void TrainingRun::export_final() {
+  const std::filesystem::path final_model = directory_.final_model();
+  std::filesystem::create_directories(final_model);
+  export_model(list_checkpoints(directory_.checkpoints()).back(), trainer_.exported(),
+               final_model / "model.safetensors");
+  const int end_of_text = prepared_.tokenizer ? prepared_.tokenizer->end_of_text().value_or(0) : 0;
+  write_file_atomically(
+      final_model / "config.json",
+      find_model(prepared_.job.model.kind).hugging_face_config(prepared_.job.model, end_of_text));
+  if (prepared_.tokenizer) prepared_.tokenizer->save(final_model / "tokenizer.json");
+}
+
+}  // namespace takt

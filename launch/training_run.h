@@ -1,0 +1,75 @@
+// TrainingRun: the loop over steps with everything that happens around it: console, metrics, validation,
+// checkpoints.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/state/metrics.h"
+#include "core/state/run_directory.h"
+#include "launch/command.h"
+#include "launch/console.h"
+#include "launch/prepare_run.h"
+#include "launch/trainer.h"
+
+namespace takt {
+
+// Every rank makes one and makes the same calls; rank 0 alone prints and writes. All arguments are borrowed.
+class TrainingRun {
+ public:
+  TrainingRun(const PreparedRun& prepared, const RunOptions& options, const CommandContext& context);
+
+  // Trains to the last step, or until a stop is asked for. Returns the exit code: 0, or 75 after a stop on
+  // purpose. Throws kNumerics if a loss or gradient is not finite; the weights are then those of the step
+  // before.
+  int run();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  // What ranks tell each other after every step: the largest of each.
+  struct StepTimes {
+    double step_s = 0, collective_s = 0, memory_bytes = 0, stop = 0, checkpoint_due = 0;
+  };
+  struct SectionSums {
+    double forward_backward_s = 0, update_s = 0, collective_s = 0, step_s = 0;
+  };
+
+  bool is_root() const { return world_.rank() == 0; }
+  void open_directory(const RunOptions& options, const CommandContext& context);
+  void start_weights(const RunOptions& options);
+  bool resume_newest(const std::filesystem::path& checkpoints);
+  void print_header();
+  void describe(const CommandContext& context);
+  StepTimes share_times(const StepResult& result, double step_s);
+  void report_step(const StepResult& result, const StepTimes& times);
+  void require_finite(const StepResult& result) const;
+  void validate();
+  void save();
+  int finish(bool stopped);
+  void export_final();
+  std::vector<SectionTime> section_times();
+  double flops_of_step() const;
+
+  const PreparedRun& prepared_;
+  World& world_;
+  double peak_flops_per_s_ = 0;  // of the slowest rank
+  Trainer trainer_;
+  DataOrder order_;
+  RunDirectory directory_;
+  std::unique_ptr<Console> console_;        // root only
+  std::unique_ptr<MetricsWriter> metrics_;  // root only
+  Clock::time_point start_ = Clock::now();
+  Clock::time_point last_save_ = Clock::now();
+  std::int64_t first_step_ = 0;  // steps done before this process started
+  std::int64_t saved_step_ = -1;
+  std::int64_t validated_step_ = -1;
+  StepResult last_;
+  std::optional<Evaluation> evaluation_;
+  SectionSums sums_;
+};
+
+}  // namespace takt
