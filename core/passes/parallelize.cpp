@@ -17,6 +17,9 @@ namespace {
 constexpr double kImpossible = std::numeric_limits<double>::infinity();
 constexpr double kLatencyBytes = 4096;  // a collective's fixed price, as bytes
 constexpr double kLocalShare = 1e-3;    // the price of touching a byte locally
+constexpr double kParameterMoves =
+    1e6;  // how much dearer moving a parameter is: only where there is no other way
+constexpr double kAtRest = 1 - 1e-9;  // the discount for needing no conversion: breaks exact ties only
 
 class Parallelizer {
  public:
@@ -138,18 +141,18 @@ class Parallelizer {
   }
 
   double price_of(const Node& node, const OpArgs& args, const OpPlacement& signature, std::size_t m) {
-    double price = 0;
+    double conversions = 0, owed = 0;
     for (std::size_t i = 0; i < args.inputs.size(); ++i) {
       if (!allowed(signature.inputs[i], args.inputs[i], m)) return kImpossible;
-      price += conversion_price(node.inputs[i], signature.inputs[i], m, is_overwritten(*node.op, i));
+      conversions += conversion_price(node.inputs[i], signature.inputs[i], m, is_overwritten(*node.op, i));
     }
     for (std::size_t i = 0; i < args.outputs.size(); ++i) {
       if (!allowed(signature.outputs[i], args.outputs[i], m)) return kImpossible;
       const auto bytes = static_cast<double>(args.outputs[i].num_bytes());
-      if (signature.outputs[i].is_partial() && !node.op->defers_reduction) price += kLatencyBytes + 2 * bytes;
-      price += kLocalShare * bytes / (signature.outputs[i].is_sharded() ? mesh_.axes[m].size : 1);
+      if (signature.outputs[i].is_partial() && !node.op->defers_reduction) owed += kLatencyBytes + 2 * bytes;
+      owed += kLocalShare * bytes / (signature.outputs[i].is_sharded() ? mesh_.axes[m].size : 1);
     }
-    return price;
+    return (conversions + owed) * (conversions == 0 ? kAtRest : 1.0);
   }
 
   static bool is_overwritten(const OpDef& op, std::size_t input) {
@@ -163,8 +166,10 @@ class Parallelizer {
     double best = kImpossible;
     for (const Copy& copy : copies(id)) {
       if (copy.placement[m] == to) return 0;
-      if (!overwritten)
-        best = std::min(best, step_price(copy.placement[m], to, global_.value(id).desc, mesh_.axes[m].size));
+      if (overwritten) continue;
+      const double price = step_price(copy.placement[m], to, global_.value(id).desc, mesh_.axes[m].size);
+      const bool is_moved = copy.placement[m].is_sharded() && is_persistent(global_.value(id).role);
+      best = std::min(best, price * (is_moved ? kParameterMoves : 1.0));
     }
     return best;
   }
