@@ -1,0 +1,485 @@
+"""The takt program as users run it: real processes, a tiny dataset, a tiny model; every promise is checked from outside.
+
+Run by ctest, one test a class. By hand: TAKT_BINARY=build/cpu/takt python3 tests/end_to_end_test.py [CLASS[.TEST]]
+"""
+import array
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+TAKT = os.path.abspath(os.environ.get("TAKT_BINARY", "build/cpu/takt"))
+MPIEXEC = os.environ.get("TAKT_MPIEXEC", "mpirun")
+DEADLINE_S = 60  # of every process: a hang is a failure, not a wait
+LAUNCHER_WORDS = ("TAKT_", "OMPI_", "PMI_", "PMIX_", "SLURM_")  # variables of whoever started this test
+ONE_RANK, TWO_RANKS = (1, 1), (2, 1)
+MESHES = (TWO_RANKS, (1, 2), (2, 2), (4, 1))  # data x tensor
+
+JOB = """
+name = "tiny"
+seed = 5
+threads = 1
+[data]
+train = ["tiny.train.bin"]
+valid = ["tiny.valid.bin"]
+tokenizer = "tiny.tokenizer.json"
+[model]
+layers = 2
+embed = 32
+heads = 4
+seq = 32
+[train]
+global_batch = "16 samples"
+steps = 20
+[optimizer]
+lr = 3e-3
+schedule = { kind = "constant", warmup = 4 }
+[checkpoint]
+every = "8 steps"
+[eval]
+every = "10 steps"
+samples = 40
+[log]
+every = 5
+"""
+
+
+def environment(**more):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(LAUNCHER_WORDS)}
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return {**kept, **root, "OMP_NUM_THREADS": "1", **more}
+
+
+def generated_text(num_bytes):
+    """Sentences of 300 made-up words, some far commoner than others, so that there is something to learn."""
+    rng = random.Random(7)
+    syllables = ["ta", "ko", "mi", "re", "su", "lan", "dor", "fen", "gil", "hap", "ju", "vex"]
+    words = ["".join(rng.choice(syllables) for _ in range(rng.randint(1, 3))) for _ in range(300)]
+    text = ""
+    while len(text) < num_bytes:
+        picked = [words[int(300 * rng.random() ** 2)] for _ in range(rng.randint(4, 12))]
+        text += " ".join(picked).capitalize() + ".\n"
+    return text
+
+
+def write_tokens(path, tokens):
+    """An llm.c .bin: 256 int32 of header, then uint16 tokens."""
+    header = [20240520, 1, len(tokens)] + [0] * 253
+    path.write_bytes(struct.pack("<256i", *header) + struct.pack(f"<{len(tokens)}H", *tokens))
+
+
+def weights(run):
+    """Tensors by name from DIR/final/model.safetensors: u64 length, JSON header, data."""
+    data = (run / "final/model.safetensors").read_bytes()
+    (length,) = struct.unpack_from("<Q", data)
+    tensors = {}
+    for name, entry in json.loads(data[8 : 8 + length]).items():
+        if name != "__metadata__":
+            assert entry["dtype"] == "F32", name
+            begin, end = (8 + length + offset for offset in entry["data_offsets"])
+            tensors[name] = array.array("f", data[begin:end])
+    return tensors
+
+
+def metrics(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def column(run, key):
+    return {line["step"]: line[key] for line in metrics(run) if key in line}
+
+
+def numbers(run):
+    """What must not depend on when or how fast a run ran: everything but times and memory."""
+    keys = ("step", "loss", "grad_norm", "lr", "tokens", "valid_loss")
+    return [{k: line[k] for k in keys if k in line} for line in metrics(run)]
+
+
+def flip_byte(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x40
+    path.write_bytes(data)
+
+
+def files_below(directory):
+    return {p.relative_to(directory): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+def wait_until(condition, what):
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"{what} did not happen within {DEADLINE_S} s")
+        time.sleep(0.005)  # between two looks; nothing depends on its length
+
+
+def children(pid):
+    """Process ids whose parent is `pid`."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended meanwhile
+        if int(fields[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+class Finished:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+        self.errors = [line for line in err.splitlines() if line.startswith("error:")]
+
+    def __str__(self):
+        return f"exit {self.code}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+class EndToEnd(unittest.TestCase):
+    """A directory of its own for each class, with the dataset and the job file."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory(prefix=f"takt-end-to-end-{os.getpid()}-")
+        cls.addClassCleanup(cls.folder.cleanup)
+        cls.dir = Path(cls.folder.name)
+        (cls.dir / "tiny.txt").write_text(generated_text(200_000))
+        (cls.dir / "job.toml").write_text(JOB)
+        command = [TAKT, "data", "build", "--text", "tiny.txt", "--out", "tiny", "--vocab", "300"]
+        subprocess.run(command, cwd=cls.dir, env=environment(), check=True, timeout=DEADLINE_S, capture_output=True)
+
+    def start(self, *words, ranks=0, **variables):
+        """Starts takt: one process without a launcher, or `ranks` under mpirun."""
+        launcher = [MPIEXEC, "--oversubscribe", "-np", str(ranks)] if ranks else []
+        process = subprocess.Popen([*launcher, TAKT, *words], cwd=self.dir, env=environment(**variables), text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(self.end, process)
+        return process
+
+    @staticmethod
+    def end(process):
+        if process.poll() is None:
+            process.terminate()  # mpirun ends its ranks
+            try:
+                process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.communicate()
+
+    def finish(self, process, timeout_s=DEADLINE_S):
+        out, err = process.communicate(timeout=timeout_s)
+        return Finished(process.returncode, out, err)
+
+    def takt(self, *words, code=0, **how):
+        done = self.finish(self.start(*words, **how))
+        self.assertEqual(done.code, code, f"takt {' '.join(words)}: {done}")
+        return done
+
+    def words(self, out, *more, mesh=ONE_RANK):
+        layout = f"mesh.layout={{data={mesh[0]},tensor={mesh[1]}}}"
+        return ["train", "job.toml", "--out", out, "--set", layout, *more]
+
+    def train(self, out, *more, mesh=ONE_RANK, code=0):
+        """Trains on data x tensor ranks and returns the run directory."""
+        ranks = mesh[0] * mesh[1]
+        self.takt(*self.words(out, *more, mesh=mesh), ranks=0 if ranks == 1 else ranks, code=code)
+        return self.dir / out
+
+    def assert_same_columns(self, a, b, key):
+        ours, theirs = column(a, key), column(b, key)
+        self.assertEqual(ours.keys(), theirs.keys())
+        for step in ours:
+            self.assertLessEqual(abs(ours[step] - theirs[step]), 1e-5 * abs(theirs[step]), f"{key} of step {step}")
+
+    def assert_same_weights(self, a, b):
+        ours, theirs = weights(a), weights(b)
+        self.assertEqual(ours.keys(), theirs.keys())
+        for name, values in ours.items():
+            self.assertEqual(len(values), len(theirs[name]), name)
+            self.assertLess(max(abs(x - y) for x, y in zip(values, theirs[name])), 1e-4, name)
+
+    def assert_same_run(self, a, b):
+        for key in ("loss", "grad_norm", "valid_loss"):
+            self.assert_same_columns(a, b, key)
+        self.assert_same_weights(a, b)
+
+    def assert_same_bits(self, a, b):
+        self.assertEqual(numbers(a), numbers(b))
+        self.assertEqual(files_below(a / "final"), files_below(b / "final"))
+
+
+class Meshes(EndToEnd):
+    def check_family(self, family):
+        chosen = ["--set", f"model.family={family}"]
+        one = self.train(f"{family}-1x1", *chosen)
+        losses = column(one, "loss")
+        self.assertEqual(list(losses), list(range(1, 21)))
+        self.assertLess(losses[20], losses[1] - 0.5, "it learns")
+        for mesh in MESHES:
+            with self.subTest(family=family, data=mesh[0], tensor=mesh[1]):
+                self.assert_same_run(self.train(f"{family}-{mesh[0]}x{mesh[1]}", *chosen, mesh=mesh), one)
+
+    def test_any_mesh_equals_one_rank_for_llama(self):
+        self.check_family("llama")
+
+    def test_any_mesh_equals_one_rank_for_gpt2(self):
+        self.check_family("gpt2")
+
+    def test_same_command_gives_same_bits(self):
+        for mesh in (ONE_RANK, (2, 2)):
+            with self.subTest(mesh=mesh):
+                runs = [self.train(f"twice-{mesh[0]}x{mesh[1]}-{n}", mesh=mesh) for n in (1, 2)]
+                self.assert_same_bits(*runs)
+
+
+class Resume(EndToEnd):
+    # Long enough that the signal comes long before the end, with few checkpoints.
+    LONG = ("--steps", "400", "--set", "checkpoint.every='100 steps'", "--set", "eval.every='100 steps'")
+
+    def stop_after_some_steps(self, out, mesh, ranks):
+        process = self.start(*self.words(out, *self.LONG, mesh=mesh), ranks=ranks)
+        file = self.dir / out / "metrics.jsonl"
+        wait_until(lambda: file.exists() and file.read_text().count("\n") >= 5, "step 5")
+        process.send_signal(signal.SIGUSR1)
+        done = self.finish(process)
+        self.assertEqual(done.code, 75, done)
+        summary = json.loads((self.dir / out / "summary.json").read_text())
+        self.assertEqual(summary["exit"], 75)
+        self.assertLess(summary["steps"], 400)
+        self.assertFalse((self.dir / out / "final").exists())
+
+    def test_stopped_run_goes_on_with_same_bits(self):
+        for mesh, ranks in ((ONE_RANK, 0), (TWO_RANKS, 2)):
+            with self.subTest(mesh=mesh):
+                whole = self.train(f"whole-{ranks}", *self.LONG, mesh=mesh)
+                self.stop_after_some_steps(f"stopped-{ranks}", mesh, ranks)
+                self.assert_same_bits(self.train(f"stopped-{ranks}", *self.LONG, mesh=mesh), whole)
+
+    def test_more_steps_go_on_with_same_bits(self):
+        self.train("extended", "--steps", "10", mesh=TWO_RANKS)
+        self.assert_same_bits(self.train("extended", mesh=TWO_RANKS), self.train("straight", mesh=TWO_RANKS))
+
+    def test_checkpoint_of_one_mesh_resumes_on_others(self):
+        whole = self.train("2x2", mesh=(2, 2))
+        shutil.copytree(whole / "checkpoint/step-000008", self.dir / "copied/step-000008")
+        for mesh in (ONE_RANK, TWO_RANKS, (1, 2)):
+            with self.subTest(mesh=mesh):
+                run = self.train(f"from-2x2-{mesh[0]}x{mesh[1]}", "--resume", "copied/step-000008", mesh=mesh)
+                ours, theirs = column(run, "loss"), column(whole, "loss")
+                self.assertEqual(list(ours), list(range(9, 21)))
+                for step, loss in ours.items():
+                    self.assertLessEqual(abs(loss - theirs[step]), 1e-5 * loss, f"loss of step {step}")
+                self.assert_same_columns(run, whole, "valid_loss")
+                self.assert_same_weights(run, whole)
+
+    def test_finished_run_stays_as_it_is(self):
+        run = self.train("finished")
+        before = numbers(run), json.loads((run / "summary.json").read_text()), files_below(run / "final")
+        self.train("finished")
+        after = numbers(run), json.loads((run / "summary.json").read_text()), files_below(run / "final")
+        self.assertEqual(before, after)
+
+    def test_init_starts_from_a_finished_model(self):
+        trained = self.train("teacher")
+        still = ("--steps", "1", "--set", "optimizer.lr=1e-30", "--set", "optimizer.weight_decay=0")
+        started = self.train("pupil", "--set", "model.init=teacher/final", *still, mesh=(1, 2))
+        theirs = column(trained, "valid_loss")[20]
+        self.assertLessEqual(abs(column(started, "valid_loss")[1] - theirs), 1e-5 * theirs)
+        self.assertLess(column(started, "loss")[1], column(trained, "loss")[1] - 0.5)
+
+    def damage(self, run):
+        flip_byte(next(run.glob("model-*.safetensors")))
+
+    def test_damaged_checkpoint_falls_back_to_the_one_before(self):
+        for ranks, mesh in ((0, ONE_RANK), (2, TWO_RANKS)):
+            with self.subTest(ranks=ranks):
+                out = f"damaged-{ranks}"
+                checkpoint = self.train(out, "--steps", "16", mesh=mesh) / "checkpoint"
+                self.damage(checkpoint / "step-000016")
+                done = self.takt(*self.words(out, "--steps", "20", mesh=mesh), ranks=ranks)
+                warnings = [line for line in done.out.splitlines() if line.startswith("warning:")]
+                self.assertEqual(len(warnings), 1, done)
+                self.assertIn("step-000016", warnings[0])
+                self.assertRegex(done.out, "resumed from .*step-000008 at step 8")
+                self.assertEqual(list(column(self.dir / out, "loss")), list(range(1, 21)))
+                for step in checkpoint.glob("step-*"):
+                    self.damage(step)
+                done = self.takt(*self.words(out, "--steps", "24", mesh=mesh), ranks=ranks, code=65)
+                self.assertEqual(len(done.errors), 1, done)
+
+
+class Commands(EndToEnd):
+    def test_run_directory_tells_the_story(self):
+        done = self.takt(*self.words("run", mesh=(2, 1)), ranks=2)
+        run = self.dir / "run"
+        self.assertEqual((run / "console.log").read_text(), done.out)
+        self.assertEqual((run / "job.toml").read_text(), JOB)
+        self.assertIn("--out run", (run / "command.txt").read_text())
+        self.assertEqual(json.loads((run / "environment.json").read_text())["ranks"], "2")
+        fields = ("step time loss grad_norm lr tokens step_ms tokens_per_s tflops_per_rank mfu comm_ms comm_exposed_ms "
+                  "mem_peak_bytes").split()
+        steps = [line for line in metrics(run) if "loss" in line]
+        self.assertEqual([list(line) for line in steps], [fields] * 20)
+        self.assertEqual([line["tokens"] for line in steps], [512 * step for step in range(1, 21)])
+        self.assertEqual([list(line) for line in metrics(run) if "loss" not in line], [["step", "valid_loss"]] * 2)
+        summary = json.loads((run / "summary.json").read_text())
+        self.assertEqual((summary["name"], summary["steps"], summary["tokens"], summary["ranks"], summary["exit"]),
+                         ("tiny", 20, 20 * 512, 2, 0))
+        self.assertEqual(summary["loss"], steps[-1]["loss"])
+        self.assertEqual(summary["valid_loss"], column(run, "valid_loss")[20])
+        self.assertEqual((run / "checkpoint/LATEST").read_text().strip(), "step-000020")
+        self.assertEqual(json.loads((run / "final/config.json").read_text())["vocab_size"], 300)
+
+    def test_effective_file_is_the_same_job(self):
+        run = self.train("first", "--steps", "3")
+        self.takt("train", "first/effective.toml", "--out", "second")
+        self.assert_same_bits(run, self.dir / "second")
+        dry = self.takt("train", "job.toml", "--dry-run", "--set", "optimizer.lr=0.5", TAKT_TRAIN_STEPS="7").out
+        self.assertRegex(dry, r"(?m)^lr = 0\.5 +# --set")
+        self.assertRegex(dry, r"(?m)^steps = 7 +# TAKT_TRAIN_STEPS")
+
+    def test_generate_goes_on_from_the_prompt(self):
+        self.train("writer")
+        prompt = "Tako mi "
+        say = lambda *more: self.takt("generate", "writer", "--prompt", prompt, "--tokens", "40", *more).out
+        text = say("--seed", "3")
+        self.assertTrue(text.startswith(prompt), text)
+        self.assertGreater(len(text), len(prompt) + 20)
+        self.assertEqual(text, say("--seed", "3"))
+        self.assertNotEqual(text, say("--seed", "4"))
+        self.assertEqual(say("--temperature", "0"), say("--temperature", "0", "--seed", "4"))
+
+    def test_plan_prints_memory_and_graphs(self):
+        words = ["plan", "job.toml", "--ranks", "4", "--set", "mesh.layout={data=2,tensor=2}"]
+        plan = self.takt(*words).out
+        self.assertIn("mesh data=2 tensor=2", plan)
+        self.assertIn("memory of a rank", plan)
+        graphs = self.takt(*words, "--after", "parallelize").out
+        self.assertIn("program micro_batch after parallelize", graphs)
+        self.assertIn("all_reduce", graphs)
+
+    def test_version_and_keys(self):
+        self.assertRegex(self.takt("version").out, r"^takt \d+\.\d+\.\d+ ")
+        self.assertIn("optimizer.lr", self.takt("keys").out)
+        self.assertEqual(self.takt("version", ranks=2).out.count("takt "), 1)
+
+
+class Errors(EndToEnd):
+    """Every mistake is one `error:` line, whoever started takt, and has its exit code."""
+
+    def check(self, code, wanted, *words, launches=(0, 2), **variables):
+        for ranks in launches:
+            with self.subTest(words=words, ranks=ranks):
+                done = self.takt(*words, ranks=ranks, code=code, **variables)
+                self.assertEqual(len(done.errors), 1, done)
+                self.assertRegex(done.err, wanted)
+                if ranks == 0:  # mpirun adds lines of its own
+                    for line in done.err.splitlines()[1:]:
+                        self.assertTrue(line.startswith("  "), done)
+
+    def check_job(self, code, wanted, *settings, **how):
+        sets = [word for setting in settings for word in ("--set", setting)]
+        self.check(code, wanted, "train", "job.toml", "--out", "never", *sets, **how)
+
+    def test_usage(self):
+        self.check(64, "unknown flag '--stepz'\n.*did you mean '--steps'", "train", "job.toml", "--stepz", "3")
+        self.check(64, "unknown command 'trian'\n.*did you mean 'train'", "trian", "job.toml")
+        self.check(64, "JOB is required", "train")
+        self.check(64, "KEY=VALUE", "train", "job.toml", "--set", "seed")
+
+    def test_job_file(self):
+        self.check(78, "no.toml", "train", "no.toml")
+        self.check(78, "a directory", "train", ".")
+        (self.dir / "slip.toml").write_text(JOB.replace("lr = ", "learning_rate = "))
+        line = 1 + JOB.replace("lr = ", "learning_rate = ").splitlines().index("learning_rate = 3e-3")
+        self.check(78, rf"slip.toml:{line}:1: unknown key 'optimizer.learning_rate'[\s\S]*did you mean 'lr'",
+                   "train", "slip.toml")
+        (self.dir / "broken.toml").write_text("name = \n")
+        self.check(78, "broken.toml:1", "train", "broken.toml")
+
+    def test_values(self):
+        self.check_job(78, "did you mean 'layers'", "model.layerz=2")
+        self.check_job(78, "whole number.*got \"two\"", "model.layers=\"two\"")
+        self.check_job(78, "8 stepz", "checkpoint.every='8 stepz'")
+        self.check_job(78, "12 bananas", "train.global_batch='12 bananas'")
+
+    def test_impossible_jobs(self):
+        self.check_job(78, "tensor=5", "mesh.layout={tensor=5}")
+        self.check_job(78, "data=3 x tensor=1", "mesh.layout={data=3,tensor=1}")
+        self.check_job(78, "tensor=2 does not divide.*heads", "mesh.layout={tensor=2}", "model.heads=1", launches=(2,))
+        self.check(78, "tensor=3 does not divide.*heads", "plan", "job.toml", "--ranks", "3", "--set",
+                   "mesh.layout={tensor=3}")
+        self.check_job(78, "embed 32 is not a multiple of model.heads 5", "model.heads=5")
+        self.check_job(78, "500", "train.global_batch='500 tokens'")
+        self.check_job(78, "15 samples", "train.global_batch='15 samples'", launches=(2,))
+        self.check_job(78, "micro_batch 6", "train.micro_batch=6")
+
+    def test_data(self):
+        write_tokens(self.dir / "short.bin", [1] * 20)
+        self.check_job(65, "short.bin", "data.train=['short.bin']")
+        self.check_job(65, "short.bin", "data.valid=['short.bin']")
+        write_tokens(self.dir / "wild.bin", [1] * 500 + [300] + [1] * 500)
+        self.check_job(65, "wild.bin: token 500 is 300", "data.train=['wild.bin']")
+        whole = (self.dir / "tiny.train.bin").read_bytes()
+        (self.dir / "cut.bin").write_bytes(whole[:-10])
+        self.check_job(65, "cut.bin.*\n.*cut short", "data.train=['cut.bin']")
+        self.check_job(65, "no.bin", "data.train=['no.bin']")
+        self.check_job(65, "no.json", "data.tokenizer=no.json")
+        (self.dir / "bad.json").write_text('{"model": {"type": "BPE", "vocab"')
+        self.check_job(65, "bad.json", "data.tokenizer=bad.json")
+
+    def test_checkpoints(self):
+        run = self.train("source", "--steps", "8")
+        self.check_job(65, "no-model", "model.init=no-model")
+        resume = lambda wanted, path: self.check(65, wanted, "train", "job.toml", "--out", "never", "--resume", path)
+        resume("no-run", "no-run")
+        for file in ("model", "optimizer"):
+            shutil.copytree(run / "checkpoint", self.dir / f"flipped-{file}")
+            flip_byte(next((self.dir / f"flipped-{file}/step-000008").glob(f"{file}-*.safetensors")))
+            resume(f"{file}-.*safetensors", f"flipped-{file}/step-000008")
+        flip_byte(next((run / "checkpoint/step-000008").glob("model-*")))  # now the only one there is
+        self.check(65, "step-000008", *self.words("source"), launches=(0,))
+
+    def test_launcher_that_starts_ranks_that_do_not_meet(self):
+        self.check(79, "srun started 4 ranks.*MPI sees 1", "train", "job.toml", launches=(0,), SLURM_STEP_ID="0",
+                   SLURM_PROCID="0", SLURM_STEP_NUM_TASKS="4")
+
+
+class Failures(EndToEnd):
+    def test_numbers_that_are_not_finite_end_the_run(self):
+        for mesh, ranks in ((ONE_RANK, 0), (TWO_RANKS, 2)):
+            with self.subTest(ranks=ranks):
+                out = f"nan-{ranks}"
+                run = self.train(out, "--steps", "8", mesh=mesh)
+                before = files_below(run / "checkpoint"), files_below(run / "final"), numbers(run)
+                done = self.takt(*self.words(out, "--set", "optimizer.lr=1e30", mesh=mesh), ranks=ranks, code=76)
+                self.assertEqual(len(done.errors), 1, done)
+                named = int(re.search(r"step (\d+)", done.errors[0])[1])
+                self.assertTrue(9 < named <= 16, done)
+                self.assertEqual(before[:2], (files_below(run / "checkpoint"), files_below(run / "final")))
+                self.assertEqual(before[2], numbers(run)[: len(before[2])])
+                self.train(out, mesh=mesh)  # and the run is none the worse for it
+                self.assertEqual(list(column(run, "loss")), list(range(1, 21)))
+
+    def test_killed_rank_ends_the_run(self):
+        process = self.start(*self.words("killed", "--steps", "1000000", mesh=TWO_RANKS), ranks=2)
+        file = self.dir / "killed/metrics.jsonl"
+        wait_until(lambda: file.exists() and file.read_text().count("\n") >= 3, "step 3")
+        ranks = children(process.pid)
+        self.assertEqual(len(ranks), 2)
+        os.kill(ranks[-1], signal.SIGKILL)
+        done = self.finish(process, timeout_s=10)
+        self.assertNotEqual(done.code, 0, done)
+        wait_until(lambda: not any(Path(f"/proc/{rank}").exists() for rank in ranks), "the end of the other rank")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
