@@ -328,49 +328,54 @@ int TrainingRun::finish(bool stopped) {
   if (!stopped) validate();
   save();
   const std::vector<SectionTime> sections = section_times();
-  const double time_s = seconds_between(start_, Clock::now());
-  const std::int64_t steps = trainer_.cursor().step,
-                     tokens = trainer_.cursor().samples * prepared_.job.model.seq;
-  const auto trained =
-      static_cast<double>((steps - first_step_) * prepared_.batch.samples_a_step * prepared_.job.model.seq);
-  const double tokens_per_s = sums_.step_s > 0 ? trained / sums_.step_s : 0;
   const int exit_code = stopped ? static_cast<int>(Fault::kStopped) : 0;
   agree(world_.comm(), [&] {
     if (!is_root()) return;
     if (!stopped) export_final();
-    const std::optional<double> valid_loss = evaluation_ ? std::optional(evaluation_->loss) : std::nullopt;
-    write_summary(directory_.summary(),
-                  {.name = prepared_.job.name,
-                   .steps = steps,
-                   .tokens = tokens,
-                   .time_s = time_s,
-                   .loss = last_.loss,
-                   .valid_loss = valid_loss,
-                   .valid_bits_per_byte = evaluation_ ? evaluation_->bits_per_byte : std::nullopt,
-                   .tokens_per_s = tokens_per_s,
-                   .ranks = world_.size(),
-                   .mesh = to_string(prepared_.mesh),
-                   .exit = exit_code});
-    if (stopped) {
-      console_->print(fmt::format(
-          "stopped on request at step {}; the same command goes on from there (exit {})", steps, exit_code));
-      return;
-    }
-    const double mfu = tokens_per_s /
-                       static_cast<double>(prepared_.batch.samples_a_step * prepared_.job.model.seq) *
-                       flops_of_step() / world_.size() / peak_flops_per_s_;
-    console_->print(DoneLine{.steps = steps,
-                             .num_tokens = tokens,
-                             .time_s = time_s,
-                             .loss = last_.loss,
-                             .valid_loss = valid_loss,
-                             .tokens_per_s = tokens_per_s,
-                             .mfu = mfu,
-                             .sections = sections});
-    if (evaluation_ && evaluation_->bits_per_byte)
-      console_->print(fmt::format("validation {:.4f} bits per byte", *evaluation_->bits_per_byte));
+    const RunSummary summary = summarize(exit_code);
+    write_summary(directory_.summary(), summary);
+    if (stopped)
+      console_->print(
+          fmt::format("stopped on request at step {}; the same command goes on from there (exit {})",
+                      summary.steps, exit_code));
+    else
+      print_done(summary, sections);
   });
   return exit_code;
+}
+
+RunSummary TrainingRun::summarize(int exit_code) const {
+  const std::int64_t steps = trainer_.cursor().step, seq = prepared_.job.model.seq;
+  const auto trained = static_cast<double>((steps - first_step_) * prepared_.batch.samples_a_step * seq);
+  RunSummary summary{.name = prepared_.job.name,
+                     .steps = steps,
+                     .tokens = trainer_.cursor().samples * seq,
+                     .time_s = seconds_between(start_, Clock::now()),
+                     .loss = last_.loss};
+  if (evaluation_) {
+    summary.valid_loss = evaluation_->loss;
+    summary.valid_bits_per_byte = evaluation_->bits_per_byte;
+  }
+  summary.tokens_per_s = sums_.step_s > 0 ? trained / sums_.step_s : 0;
+  summary.ranks = world_.size();
+  summary.mesh = to_string(prepared_.mesh);
+  summary.exit = exit_code;
+  return summary;
+}
+
+void TrainingRun::print_done(const RunSummary& summary, const std::vector<SectionTime>& sections) {
+  const auto tokens_a_step = static_cast<double>(prepared_.batch.samples_a_step * prepared_.job.model.seq);
+  console_->print(DoneLine{
+      .steps = summary.steps,
+      .num_tokens = summary.tokens,
+      .time_s = summary.time_s,
+      .loss = summary.loss,
+      .valid_loss = summary.valid_loss,
+      .tokens_per_s = summary.tokens_per_s,
+      .mfu = summary.tokens_per_s / tokens_a_step * flops_of_step() / world_.size() / peak_flops_per_s_,
+      .sections = sections});
+  if (summary.valid_bits_per_byte)
+    console_->print(fmt::format("validation {:.4f} bits per byte", *summary.valid_bits_per_byte));
 }
 
 // What other software reads: weights and config.json with Hugging Face names, and the tokenizer.

@@ -50,6 +50,8 @@ class TrainingRun {
   void validate();
   void save();
   int finish(bool stopped);
+  RunSummary summarize(int exit_code) const;
+  void print_done(const RunSummary& summary, const std::vector<SectionTime>& sections);
   void export_final();
   std::vector<SectionTime> section_times();
   double flops_of_step() const;

@@ -9,7 +9,9 @@ import sys
 
 FILE_WARNING, FILE_ERROR = 400, 600
 FUNCTION_WARNING, FUNCTION_ERROR = 40, 60
-SIGNATURE = re.compile(r"(?!namespace\b|class\b|struct\b|enum\b|union\b|using\b|extern\b|return\b)[A-Za-z_~].*\(")
+SIGNATURE = re.compile(
+    r"(?!(?:namespace|class|struct|enum|union|using|extern|return|if|else|for|while|do|switch|case)\b)[A-Za-z_~].*\("
+)
 
 
 def functions(lines):
