@@ -62,7 +62,8 @@ Trainer::Trainer(const Job& job, const StepPlan& plan, Communicator& world)
       executor_(plan, world.rank(), groups_.groups()),
       micro_batch_(plan.index_of(kMicroBatch)),
       update_(plan.index_of(kUpdate)),
-      evaluate_(plan.index_of(kEvaluate)) {
+      evaluate_(plan.index_of(kEvaluate)),
+      samples_(static_cast<std::size_t>(batch_.micro_batch)) {
   cursor_.seed = job.seed;
 }
 
@@ -88,14 +89,13 @@ int Trainer::data_rank() const {
   return axis < 0 ? 0 : executor_.coordinates()[static_cast<std::size_t>(axis)];
 }
 
-void Trainer::load_micro_batch(std::size_t program, const TokenDataset& data,
-                               std::span<const std::int64_t> samples) {
+void Trainer::load_micro_batch(std::size_t program, const TokenDataset& data) {
   const std::span<std::int32_t> tokens = executor_.tokens(program, kTokens),
                                 targets = executor_.tokens(program, kTargets);
   const std::int64_t seq = job_.model.seq;
-  for (std::size_t i = 0; i < samples.size(); ++i) {
+  for (std::size_t i = 0; i < samples_.size(); ++i) {
     const std::size_t at = i * static_cast<std::size_t>(seq);
-    data.sample(samples[i], seq, &tokens[at], &targets[at]);
+    data.sample(samples_[i], seq, &tokens[at], &targets[at]);
   }
 }
 
@@ -104,13 +104,12 @@ StepResult Trainer::step(const TokenDataset& data, const DataOrder& order) {
   const auto start = std::chrono::steady_clock::now();
   executor_.reset_times();
   executor_.zero_accumulators();
-  std::vector<std::int64_t> samples(static_cast<std::size_t>(batch_.micro_batch));
   for (std::int64_t m = 0; m < batch_.num_micro_batches; ++m) {
     const std::int64_t first =
         cursor_.samples + m * batch_.samples_a_micro_batch + data_rank() * batch_.micro_batch;
-    for (std::size_t i = 0; i < samples.size(); ++i)
-      samples[i] = order.at(first + static_cast<std::int64_t>(i));
-    load_micro_batch(micro_batch_, data, samples);
+    for (std::size_t i = 0; i < samples_.size(); ++i)
+      samples_[i] = order.at(first + static_cast<std::int64_t>(i));
+    load_micro_batch(micro_batch_, data);
     executor_.run(micro_batch_);
   }
   result.forward_backward_s = seconds_since(start);
@@ -134,14 +133,13 @@ Evaluation Trainer::evaluate(const TokenDataset& data, std::int64_t num_samples,
   const std::int64_t available = data.num_samples(job_.model.seq), seq = job_.model.seq;
   num_samples = num_samples > 0 ? std::min(num_samples, available) : available;
   double sums[3] = {};  // nats, tokens, bytes
-  std::vector<std::int64_t> samples(static_cast<std::size_t>(batch_.micro_batch));
   for (std::int64_t first = 0; first < num_samples; first += batch_.samples_a_micro_batch) {
     const std::int64_t mine = first + data_rank() * batch_.micro_batch;
     // Past the end the last sample is computed again, so that all ranks run the same programs, but not
     // counted.
-    for (std::size_t i = 0; i < samples.size(); ++i)
-      samples[i] = std::min(mine + static_cast<std::int64_t>(i), num_samples - 1);
-    load_micro_batch(evaluate_, data, samples);
+    for (std::size_t i = 0; i < samples_.size(); ++i)
+      samples_[i] = std::min(mine + static_cast<std::int64_t>(i), num_samples - 1);
+    load_micro_batch(evaluate_, data);
     executor_.run(evaluate_);
     const std::int64_t counted = std::clamp<std::int64_t>(num_samples - mine, 0, batch_.micro_batch) * seq;
     const std::span<const float> losses = executor_.output(evaluate_, 0);

@@ -62,7 +62,8 @@ class Trainer {
 
  private:
   int data_rank() const;
-  void load_micro_batch(std::size_t program, const TokenDataset& data, std::span<const std::int64_t> samples);
+  // Writes tokens and targets of samples_ where the program reads them.
+  void load_micro_batch(std::size_t program, const TokenDataset& data);
 
   const Job& job_;
   const StepPlan& plan_;
@@ -72,6 +73,7 @@ class Trainer {
   CpuExecutor executor_;
   std::size_t micro_batch_, update_, evaluate_;  // program numbers
   TrainingCursor cursor_;
+  std::vector<std::int64_t> samples_;  // of one micro-batch; kept, so that a step allocates nothing
 };
 
 }  // namespace takt

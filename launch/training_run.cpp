@@ -178,6 +178,12 @@ void TrainingRun::print_header() {
 int TrainingRun::run() {
   catch_stop_signals();
   const Job& job = prepared_.job;
+  if (is_finished()) {
+    if (is_root())
+      console_->print(fmt::format("nothing to do: this run has done its {} steps; the model is in {}",
+                                  job.train.steps, directory_.final_model().string()));
+    return 0;
+  }
   bool stopped = false;
   start_ = last_save_ = Clock::now();
   while (trainer_.cursor().step < job.train.steps && !stopped) {
@@ -192,6 +198,15 @@ int TrainingRun::run() {
     if (times.checkpoint_due > 0 || stopped) save();
   }
   return finish(stopped && trainer_.cursor().step < job.train.steps);
+}
+
+// The same command again, after the end: what the run left behind stays as it is.
+bool TrainingRun::is_finished() const {
+  return agree(world_.comm(), [&] {
+    return trainer_.cursor().step >= prepared_.job.train.steps && first_step_ > 0 &&
+           std::filesystem::exists(directory_.summary()) &&
+           std::filesystem::exists(directory_.final_model() / "config.json");
+  });
 }
 
 TrainingRun::StepTimes TrainingRun::share_times(const StepResult& result, double step_s) {

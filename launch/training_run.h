@@ -38,6 +38,7 @@ class TrainingRun {
     double forward_backward_s = 0, update_s = 0, collective_s = 0, step_s = 0;
   };
 
+  bool is_finished() const;
   bool is_root() const { return world_.rank() == 0; }
   void open_directory(const RunOptions& options, const CommandContext& context);
   void start_weights(const RunOptions& options);
