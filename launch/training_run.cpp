@@ -350,9 +350,9 @@ int TrainingRun::finish(bool stopped) {
     const RunSummary summary = summarize(exit_code);
     write_summary(directory_.summary(), summary);
     if (stopped)
-      console_->print(
-          fmt::format("stopped on request at step {}; the same command goes on from there (exit {})",
-                      summary.steps, exit_code));
+      console_->print(fmt::format(
+          "stopped on request at step {}; the same command with --out {} goes on from there (exit {})",
+          summary.steps, directory_.path.string(), exit_code));
     else
       print_done(summary, sections);
   });

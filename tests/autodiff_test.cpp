@@ -11,6 +11,7 @@
 #include "core/exec/reference.h"
 #include "core/models/registry.h"
 #include "core/ops/add.h"
+#include "core/ops/attention.h"
 #include "core/ops/cross_entropy.h"
 #include "core/ops/grad_norm.h"
 #include "core/ops/matmul.h"
@@ -96,13 +97,38 @@ TEST(Autodiff, GradientsOfIntermediateValuesCanBeAskedFor) {
             (std::vector<Numbers>{{6, -12, 18}, {1}}));
 }
 
-TEST(Autodiff, OutputsThatNobodyUsesGiveZeros) {
+TEST(Autodiff, StopsAtWhatIsWanted) {
+  Graph graph;
+  const ValueId x = graph.input("x", kVector);
+  const ValueId h = sum_squares(graph, x, "h");  // cannot be differentiated, and need not be
+  const ValueId loss = scale(graph, h, 3.0, "loss");
+  EXPECT_EQ(gradients(graph, loss, {h}, {{"x", {1, -2, 3}}}), (std::vector<Numbers>{{3}}));
+}
+
+// Attention has a second output, which only its own gradient reads.
+TEST(Autodiff, OutputsThatNobodyUsesAddNothing) {
+  Graph graph;
+  const auto vector = [&](const std::string& name, const std::string& heads) {
+    return graph.parameter(name, {{{"batch", 1}, {"seq", 1}, {heads, 1}, {"head_dim", 2}}, DType::kF32},
+                           kInfo);
+  };
+  const ValueId q = vector("q", "heads"), k = vector("k", "kv_heads"), v = vector("v", "kv_heads");
+  const ValueId y = attention(graph, q, k, v, "attention");
+  const ValueId loss = reduce(graph, y, {"batch", "seq", "heads", "head_dim"}, ReduceOp::kSum, "loss");
+  // One token looks at itself alone: y = v.
+  const std::vector<Numbers> found =
+      gradients(graph, loss, {q, k, v}, {{"q", {1, 2}}, {"k", {3, 4}}, {"v", {5, 6}}});
+  for (std::size_t i = 0; i < 3; ++i)
+    for (const double x : found[i]) EXPECT_NEAR(x, i == 2 ? 1.0 : 0.0, 1e-12);
+}
+
+TEST(Autodiff, NamesAnUnstackOfWhichOnePartIsUnused) {
   Graph graph;
   const ValueId x = graph.parameter("x", {{{"part", 3}, {"embed", 2}}, DType::kF32}, kInfo);
-  const std::vector<ValueId> parts = unstack(graph, x, "part", "parts");
-  const ValueId loss = total(graph, parts[1], "loss");
-  EXPECT_EQ(gradients(graph, loss, {x}, {{"x", {1, 2, 3, 4, 5, 6}}}),
-            (std::vector<Numbers>{{0, 0, 1, 1, 0, 0}}));
+  const ValueId loss = total(graph, unstack(graph, x, "part", "parts")[1], "loss");
+  const ValueId wanted[] = {x};
+  EXPECT_NE(error_text(Fault::kConfig, [&] { differentiate(graph, loss, wanted); }).find("unstack 'parts'"),
+            std::string::npos);
 }
 
 TEST(Autodiff, BranchesThatDoNotReachTheLossAddNothing) {

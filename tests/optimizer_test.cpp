@@ -211,10 +211,10 @@ bool is_norm_or_bias(const std::string& parameter) {
 // The step compiled from a job, for every optimizer and family.
 TEST(EveryOptimizer, DecaysWeightsButNoNormsAndBiases) {
   for (const OptimizerDef& optimizer : optimizer_registry())
-    for (const std::string& family : {"gpt2", "llama"}) {
+    for (const std::string family : {"gpt2", "llama"}) {
       Job job;
       job.data.train = {"unused.bin"};
-      job.model = {.family = family, .layers = 2, .embed = 16, .heads = 2, .vocab = 32, .seq = 8};
+      job.model = {.family = family, .layers = 2, .embed = 16, .heads = 2, .vocab = 32, .seq = 8, .init = {}};
       job.train.global_batch_tokens = 16;
       job.optimizer = config_of(optimizer.name);
       complete_job(job);

@@ -113,7 +113,7 @@ class RankRun {
       for (const double x : wanted[o].data) largest = std::max(largest, std::abs(x));
       for_each_held(value, plan_.mesh, executor_.coordinates(), [&](std::size_t local, std::size_t global) {
         const double difference = std::abs(static_cast<double>(found[local]) - wanted[o].data[global]);
-        error = difference <= error ? error : difference;  // a NaN stays
+        if (!(difference <= error) && !std::isnan(error)) error = difference;  // a NaN stays
       });
       if (!(error <= kTolerance * largest))
         return concat(what, ": output ", o, " '", value.name, "' ", value.desc, " is off by ", error, " of ",

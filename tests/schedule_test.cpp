@@ -37,7 +37,7 @@ TEST(Schedule, NeverRisesAfterTheWarmUp) {
 }
 
 TEST(Schedule, EndsAtTheFinalFractionAndStaysThere) {
-  for (const std::string& kind : {"linear", "cosine", "wsd"})
+  for (const std::string kind : {"linear", "cosine", "wsd"})
     for (const double final : {0.0, 0.1, 1.0}) {
       const ScheduleConfig schedule{.kind = kind, .warmup = 10, .final = final};
       EXPECT_NEAR(at(schedule, 100), final, 1e-15) << kind;
@@ -50,7 +50,7 @@ TEST(Schedule, ConstantStaysOne) {
 }
 
 TEST(Schedule, LinearAndCosineAreHalfWayInTheMiddle) {
-  for (const std::string& kind : {"linear", "cosine"}) {
+  for (const std::string kind : {"linear", "cosine"}) {
     const ScheduleConfig schedule{.kind = kind, .warmup = 20, .final = 0.2};
     EXPECT_NEAR(at(schedule, 60), 0.6, 1e-15) << kind;
   }
@@ -84,7 +84,7 @@ TEST(Schedule, NamesTheKnownKinds) {
     FAIL() << "an unknown kind was taken";
   } catch (const Error& error) {
     EXPECT_EQ(error.fault(), Fault::kConfig);
-    for (const std::string& part : {"'cosin'", "constant", "cosine", "inverse_sqrt", "linear", "wsd"})
+    for (const std::string part : {"'cosin'", "constant", "cosine", "inverse_sqrt", "linear", "wsd"})
       EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
   }
 }

@@ -1,6 +1,7 @@
 // The CPU executor: all decisions are in the plan; here addresses are filled in and kernels called in order.
 #include "core/exec/cpu_executor.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -60,7 +61,31 @@ CpuExecutor::Step CpuExecutor::prepare(std::size_t program, std::size_t n, const
   for (const ValueId id : node.inputs) step.inputs.push_back(address(program, id));
   for (const ValueId id : node.outputs) step.outputs.push_back(address(program, id));
   step.scratch = arena_.get() + plan_.arena.programs[program].scratch_offsets[n];
+  step.padding = padding_of(program, node);
   return step;
+}
+
+std::vector<CpuExecutor::Padding> CpuExecutor::padding_of(std::size_t program, const Node& node) const {
+  std::vector<Padding> padding;
+  for (const ValueId id : node.outputs) {
+    const Value& value = plan_.programs[program].graph.value(id);
+    std::int64_t rows = 1, rest = value.desc.num_elements();
+    for (std::size_t d = 0; d < value.desc.dims.size(); ++d) {
+      const std::int64_t extent = value.desc.dims[d].extent, inner = rest / extent;
+      const AxisRange range = range_of(value, d, plan_.mesh, coordinates_);
+      if (range.num_valid < extent)
+        padding.push_back(
+            {reinterpret_cast<float*>(address(program, id)), rows, rest, range.num_valid * inner});
+      rows *= extent;
+      rest = inner;
+    }
+  }
+  return padding;
+}
+
+void CpuExecutor::Padding::clear() const {
+  for (std::int64_t row = 0; row < rows; ++row)
+    std::fill(data + row * columns + first, data + (row + 1) * columns, 0.0f);
 }
 
 void CpuExecutor::run(std::size_t program) {
@@ -69,6 +94,7 @@ void CpuExecutor::run(std::size_t program) {
   for (const Step& step : programs_[program]) {
     const Clock::time_point start = step.is_collective ? Clock::now() : Clock::time_point();
     step.kernel({step.inputs, step.outputs, step.scratch});
+    for (const Padding& padding : step.padding) padding.clear();  // sums over a padded axis count on zeros
     if (step.is_collective) collective_time_s_ += std::chrono::duration<double>(Clock::now() - start).count();
   }
 }

@@ -42,14 +42,23 @@ class CpuExecutor {
   const std::vector<int>& coordinates() const { return coordinates_; }
 
  private:
+  // Padding of an output on this rank, seen as [rows, columns]: columns from `first` on do not exist
+  // globally.
+  struct Padding {
+    float* data = nullptr;
+    std::int64_t rows = 0, columns = 0, first = 0;
+    void clear() const;
+  };
   struct Step {
     CpuKernel kernel;
     std::vector<void*> inputs, outputs;
     void* scratch = nullptr;
     bool is_collective = false;
+    std::vector<Padding> padding = {};
   };
   std::byte* address(std::size_t program, ValueId value) const;
   Step prepare(std::size_t program, std::size_t node, const MeshGroups& groups) const;
+  std::vector<Padding> padding_of(std::size_t program, const Node& node) const;
   ValueId find(std::size_t program, std::string_view name) const;
 
   const StepPlan& plan_;

@@ -96,8 +96,9 @@ std::size_t pieces_bytes(const CpuNode& node) {
   const std::size_t local = std::min(node.input(0).num_bytes(), node.output(0).num_bytes());
   return local * static_cast<std::size_t>(ranks_of(node));
 }
-std::size_t twice_input_bytes(const CpuNode& node) {
-  return 2 * node.input(0).num_bytes();
+// The same, once to send and once to receive; the output has all pieces, padding included.
+std::size_t twice_output_bytes(const CpuNode& node) {
+  return 2 * node.output(0).num_bytes();
 }
 
 CpuKernel cpu_all_reduce(const CpuNode& node) {
@@ -215,7 +216,7 @@ const OpDef& all_to_all_op() {
                            .infer = infer_all_to_all,
                            .cost = cost,
                            .cpu = cpu_all_to_all,
-                           .cpu_scratch_bytes = twice_input_bytes,
+                           .cpu_scratch_bytes = twice_output_bytes,
                            .is_collective = true};
   return op;
 }

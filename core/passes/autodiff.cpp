@@ -2,6 +2,7 @@
 // the sum.
 #include "core/passes/autodiff.h"
 
+#include <algorithm>
 #include <map>
 
 #include "core/ops/add.h"
@@ -10,14 +11,18 @@
 namespace takt {
 namespace {
 
-// Which values depend on a wanted one: only towards those do gradients flow.
+bool any_depends(const Node& node, const std::vector<bool>& depends) {
+  return std::any_of(node.inputs.begin(), node.inputs.end(),
+                     [&](ValueId id) { return depends[static_cast<std::size_t>(id.index)]; });
+}
+
+// Which values are or depend on a wanted one: only towards those do gradients flow.
 std::vector<bool> depends_on(const Graph& graph, std::span<const ValueId> wanted) {
   std::vector<bool> depends(graph.values().size());
   for (const ValueId id : wanted) depends[static_cast<std::size_t>(id.index)] = true;
   for (const Node& node : graph.nodes()) {
-    bool any = false;
-    for (const ValueId id : node.inputs) any = any || depends[static_cast<std::size_t>(id.index)];
-    for (const ValueId id : node.outputs) depends[static_cast<std::size_t>(id.index)] = any;
+    if (!any_depends(node, depends)) continue;
+    for (const ValueId id : node.outputs) depends[static_cast<std::size_t>(id.index)] = true;
   }
   return depends;
 }
@@ -56,7 +61,7 @@ std::vector<ValueId> differentiate(Graph& graph, ValueId loss, std::span<const V
       output_grads.push_back(flows.total(graph, output));
       any = any || output_grads.back().has_value();
     }
-    if (!any || !depends[static_cast<std::size_t>(node.outputs[0].index)]) continue;
+    if (!any || !any_depends(node, depends)) continue;
     TAKT_REQUIRE(node.op->grad != nullptr, "autodiff: op ", node.op->name, " ('", node.name,
                  "') is not differentiable");
     const auto grads = node.op->grad({graph, node, output_grads});

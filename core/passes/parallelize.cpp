@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 
 #include "core/ops/conversion.h"
 
@@ -140,7 +141,21 @@ class Parallelizer {
            may_shard(rules_, mesh_.axes[m], {placement.axis, desc.extent(placement.axis)});
   }
 
+  // Where an axis is split or merged (reshape), the pieces before and after match only if nothing is padded.
+  bool pieces_match(const OpArgs& args, const OpPlacement& signature, std::size_t m) const {
+    std::set<std::int64_t> extents;
+    for (std::size_t i = 0; i < args.inputs.size(); ++i)
+      if (signature.inputs[i].is_sharded()) extents.insert(args.inputs[i].extent(signature.inputs[i].axis));
+    for (std::size_t i = 0; i < args.outputs.size(); ++i)
+      if (signature.outputs[i].is_sharded())
+        extents.insert(args.outputs[i].extent(signature.outputs[i].axis));
+    return extents.size() < 2 || std::all_of(extents.begin(), extents.end(), [&](std::int64_t extent) {
+             return extent % mesh_.axes[m].size == 0;
+           });
+  }
+
   double price_of(const Node& node, const OpArgs& args, const OpPlacement& signature, std::size_t m) {
+    if (!pieces_match(args, signature, m)) return kImpossible;
     double conversions = 0, owed = 0;
     for (std::size_t i = 0; i < args.inputs.size(); ++i) {
       if (!allowed(signature.inputs[i], args.inputs[i], m)) return kImpossible;
