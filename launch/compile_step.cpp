@@ -179,6 +179,7 @@ StepPlan compile_logits(const Job& job, int num_threads) {
       .mesh = {{{"data", 1}, {"tensor", 1}}}, .num_threads = num_threads, .programs = {}, .arena = {}};
   PersistentPlacements persistents;
   plan.programs.push_back({"logits", parallelize(graph, plan.mesh, default_sharding_rules(), persistents)});
+  verify(plan.programs[0].graph, "parallelize");
   const Graph* graphs[] = {&plan.programs[0].graph};
   plan.arena = plan_memory(graphs, plan.mesh, num_threads);
   return plan;

@@ -18,6 +18,9 @@ std::unique_ptr<spdlog::logger> make_logger(const std::filesystem::path& log_fil
     auto logger = std::make_unique<spdlog::logger>("console", spdlog::sinks_init_list{terminal, file});
     logger->set_pattern("%v");
     logger->flush_on(spdlog::level::info);
+    logger->set_error_handler([log_file](const std::string& message) {
+      fail(Fault::kIo, "console: ", log_file.string(), " cannot be written: ", message);
+    });
     return logger;
   } catch (const spdlog::spdlog_ex& error) {
     fail(Fault::kIo, "console: ", log_file.string(), " cannot be opened: ", error.what());

@@ -28,7 +28,7 @@ struct GenerateOptions {
 };
 
 void add_options(CLI::App& app, GenerateOptions& options) {
-  app.add_option("RUN", options.run_directory, "A run directory with effective.toml and final/")->required();
+  app.add_option("RUN", options.run_directory, "A run directory with a finished run's final/")->required();
   app.add_option("--prompt", options.prompt, "Text to go on from");
   app.add_option("--tokens", options.num_tokens, "How many tokens to add")
       ->capture_default_str()
@@ -84,7 +84,7 @@ int run(const GenerateOptions& options, const CommandContext&) {
   if (!std::filesystem::is_directory(run_directory / "final"))
     fail(Fault::kData, run_directory.string(),
          ": no final/ in this run directory\n  `takt train` writes it when a run is finished");
-  Job job = load_job(run_directory / "effective.toml", {}).job;
+  Job job = load_job(run_directory / "final" / "effective.toml", {}).job;
   job.data.tokenizer = (run_directory / "final" / "tokenizer.json").string();
   const auto tokenizer = complete_job(job);
   const StepPlan plan = compile_logits(job, cpu_threads(job.threads, 1));

@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "launch/complete_job.h"
+#include "launch/cpu_threads.h"
 #include "launch/plan_text.h"
 #include "launch/registry.h"
 #include "launch/resolve_mesh.h"
@@ -30,7 +31,12 @@ void add_options(CLI::App& app, PlanOptions& options) {
 
 int planned_ranks(const PlanOptions& options, const MeshConfig& mesh) {
   if (options.ranks > 0) return options.ranks;
-  return mesh.is_auto ? 1 : static_cast<int>(std::max<std::int64_t>(1, mesh.data) * mesh.tensor);
+  if (mesh.is_auto) return 1;
+  constexpr std::int64_t kMostRanks = 1 << 24;
+  const std::int64_t data = std::max<std::int64_t>(1, mesh.data);
+  TAKT_REQUIRE(data <= kMostRanks / mesh.tensor, "mesh.layout: data=", data, " x tensor=", mesh.tensor,
+               " is more than ", kMostRanks, " ranks");
+  return static_cast<int>(data * mesh.tensor);
 }
 
 int run(const PlanOptions& options, const CommandContext& context) {
@@ -43,7 +49,7 @@ int run(const PlanOptions& options, const CommandContext& context) {
       if (pass == options.after)
         std::cout << "program " << program << " after " << pass << "\n" << to_string(graph) << "\n";
     };
-  const StepPlan plan = compile_step(job, mesh, std::max(1, job.threads), observer);
+  const StepPlan plan = compile_step(job, mesh, cpu_threads(job.threads, mesh.num_ranks()), observer);
   if (options.after.empty()) std::cout << plan_text(plan, plan_batch(job, mesh));
   require_memory(plan, plan_batch(job, mesh), 1);
   return 0;

@@ -4,6 +4,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <fstream>
+#include <limits>
+
 #include "core/base/units.h"
 
 namespace takt {
@@ -53,9 +57,21 @@ std::string plan_text(const StepPlan& plan, const BatchPlan& batch) {
   return text;
 }
 
+namespace {
+
+// The limit of the container or job this process is in; none: the largest number.
+std::uint64_t cgroup_memory_bytes() {
+  std::ifstream file("/sys/fs/cgroup/memory.max");
+  std::uint64_t num_bytes = 0;
+  return file >> num_bytes ? num_bytes : std::numeric_limits<std::uint64_t>::max();
+}
+
+}  // namespace
+
 std::uint64_t host_memory_bytes() {
-  return static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE));
+  const std::uint64_t installed = static_cast<std::uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+                                  static_cast<std::uint64_t>(sysconf(_SC_PAGE_SIZE));
+  return std::min(installed, cgroup_memory_bytes());
 }
 
 void require_memory(const StepPlan& plan, const BatchPlan& batch, int ranks_on_host) {

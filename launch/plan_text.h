@@ -15,7 +15,7 @@ std::string plan_text(const StepPlan& plan, const BatchPlan& batch);
 // The memory of one rank, a line a kind.
 std::string memory_text(const StepPlan& plan);
 
-// Physical memory of this host in bytes.
+// Memory of this host in bytes, or of the container it gives this process.
 std::uint64_t host_memory_bytes();
 // Throws kMemory with the itemised memory and what to change if a rank's arena exceeds its share of the host.
 void require_memory(const StepPlan& plan, const BatchPlan& batch, int ranks_on_host);

@@ -1,5 +1,5 @@
-// A layout fits if data x tensor is the number of ranks and tensor divides the heads and the key and value
-// heads, since attention is split by heads.
+// A layout fits if data x tensor is the number of ranks and tensor divides the heads. Key and value heads may
+// be fewer: then every rank keeps all of them.
 #include "launch/resolve_mesh.h"
 
 #include <fmt/format.h>
@@ -16,7 +16,7 @@ namespace {
 constexpr std::size_t kMostOffers = 3;
 
 bool divides_heads(std::int64_t tensor, const ModelConfig& model) {
-  return model.heads % tensor == 0 && (model.kv_heads == 0 || model.kv_heads % tensor == 0);
+  return model.heads % tensor == 0;
 }
 
 // The layouts that fit, those nearest to the asked tensor size first: "tensor=4 data=6 | tensor=6 data=4".
@@ -52,8 +52,7 @@ Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const ModelConfig& mo
     refuse(
         fmt::format("{} cannot be split as data={} x tensor={} (= {})", ranks, data, tensor, data * tensor));
   if (!divides_heads(tensor, model))
-    refuse(fmt::format("tensor={} does not divide the model's {} heads{}", tensor, model.heads,
-                       model.kv_heads == 0 ? "" : fmt::format(" and {} kv_heads", model.kv_heads)));
+    refuse(fmt::format("tensor={} does not divide the model's {} heads", tensor, model.heads));
   return {.axes = {{.name = "data", .size = static_cast<int>(data)},
                    {.name = "tensor", .size = static_cast<int>(tensor)}}};
 }

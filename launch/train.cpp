@@ -3,12 +3,14 @@
 #include <iostream>
 
 #include "launch/registry.h"
+#include "launch/stop_signal.h"
 #include "launch/training_run.h"
 
 namespace takt {
 namespace {
 
 int run(const RunOptions& options, const CommandContext& context) {
+  catch_stop_signals();
   const PreparedRun prepared = prepare_run(options, context.environment, *context.world);
   if (options.dry_run) {
     if (context.world->rank() == 0) std::cout << effective_file(prepared.loaded) << std::flush;

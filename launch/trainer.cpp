@@ -140,14 +140,14 @@ Evaluation Trainer::evaluate(const TokenDataset& data, std::int64_t num_samples,
     for (std::size_t i = 0; i < samples_.size(); ++i)
       samples_[i] = std::min(mine + static_cast<std::int64_t>(i), num_samples - 1);
     load_micro_batch(evaluate_, data);
-    executor_.run(evaluate_);
     const std::int64_t counted = std::clamp<std::int64_t>(num_samples - mine, 0, batch_.micro_batch) * seq;
-    const std::span<const float> losses = executor_.output(evaluate_, 0);
-    const std::span<const std::int32_t> targets = executor_.tokens(evaluate_, kTargets);
-    for (std::size_t t = 0; t < static_cast<std::size_t>(counted); ++t) {
-      sums[0] += static_cast<double>(losses[t]);
-      sums[2] += tokenizer != nullptr ? static_cast<double>(tokenizer->num_bytes(targets[t])) : 0.0;
-    }
+    // Targets are read before the run: an input's storage is free after its last reader.
+    const auto targets = executor_.tokens(evaluate_, kTargets).first(static_cast<std::size_t>(counted));
+    for (const std::int32_t target : targets)
+      sums[2] += tokenizer != nullptr ? static_cast<double>(tokenizer->num_bytes(target)) : 0.0;
+    executor_.run(evaluate_);
+    const auto losses = executor_.output(evaluate_, 0).first(static_cast<std::size_t>(counted));
+    for (const float loss : losses) sums[0] += static_cast<double>(loss);
     sums[1] += static_cast<double>(counted);
   }
   const int axis = plan_.mesh.find("data");
@@ -176,6 +176,15 @@ std::vector<TensorShard> Trainer::shards() {
     shards.push_back(std::move(shard));
   }
   return shards;
+}
+
+bool Trainer::weights_are_finite() {
+  std::int32_t any_bad = 0;
+  for (const Value& value : plan_.programs[update_].graph.values())
+    if (value.role == Role::kParameter)
+      for (const float weight : executor_.persistent(value.name)) any_bad |= std::isfinite(weight) ? 0 : 1;
+  world_.all_reduce(&any_bad, 1, DType::kI32, ReduceOp::kMax, {"weights that are not finite"});
+  return any_bad == 0;
 }
 
 std::vector<ExportedTensor> Trainer::exported() const {

@@ -54,6 +54,9 @@ class Trainer {
   // Names and shapes of the parameters as other software knows them.
   std::vector<ExportedTensor> exported() const;
 
+  // Of the whole model, on every rank.
+  bool weights_are_finite();
+
   TrainingCursor& cursor() { return cursor_; }
   const TrainingCursor& cursor() const { return cursor_; }
   const BatchPlan& batch() const { return batch_; }

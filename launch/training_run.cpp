@@ -8,11 +8,12 @@
 #include <cmath>
 #include <ctime>
 
-#include "core/base/units.h"
+#include "collectives/share.h"
 #include "core/device/cpu_peak.h"
 #include "core/device/onednn.h"
 #include "core/models/registry.h"
 #include "launch/plan_text.h"
+#include "launch/resume.h"
 #include "launch/stop_signal.h"
 #include "launch/version.h"
 
@@ -51,7 +52,9 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
       world_(*context.world),
       peak_flops_per_s_(slowest_peak(prepared.plan.num_threads, world_.comm())),
       trainer_(prepared.job, prepared.plan, world_.comm()),
-      order_(prepared.job.seed, prepared.train->num_samples(prepared.job.model.seq)) {
+      order_(prepared.job.seed, prepared.train->num_samples(prepared.job.model.seq)),
+      flops_a_step_(cost_of(prepared.plan.programs[prepared.plan.index_of(kMicroBatch)]).useful_flops *
+                    static_cast<double>(prepared.batch.num_micro_batches)) {
   open_directory(options, context);
   start_weights(options);
   first_step_ = trainer_.cursor().step;
@@ -64,7 +67,6 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
 
 // Root makes the directory and tells the others its name.
 void TrainingRun::open_directory(const RunOptions& options, const CommandContext& context) {
-  std::array<std::int32_t, 4096> name{};
   agree(world_.comm(), [&] {
     if (!is_root()) return;
     directory_ = options.out
@@ -72,21 +74,12 @@ void TrainingRun::open_directory(const RunOptions& options, const CommandContext
                      : create_run_directory("runs", prepared_.job.name, run_timestamp(std::time(nullptr)));
     const bool used = !list_checkpoints(directory_.checkpoints()).empty();
     if (used && options.resume == "never")
-      fail(Fault::kUsage, "--resume never: ", directory_.path.string(),
-           " holds a run already\n  choose another --out, or --resume auto to go on with it");
+      fail(Fault::kUsage, "--resume never: ", directory_.path.string(), " holds a run already",
+           "\n  choose another --out, or --resume auto to go on with it");
     describe(context);
     console_ = std::make_unique<Console>(directory_.path / "console.log");
-    const std::string path = directory_.path.string();
-    if (path.size() >= name.size())
-      fail(Fault::kConfig, "--out: the path has ", path.size(), " characters, ", name.size() - 1,
-           " are the most");
-    std::copy(path.begin(), path.end(), name.begin());
   });
-  world_.comm().broadcast(name.data(), name.size(), DType::kI32, 0, {"run directory"});
-  std::string path;
-  for (const std::int32_t c : name)
-    if (c != 0) path.push_back(static_cast<char>(c));
-  directory_.path = path;
+  directory_.path = share_text(world_.comm(), directory_.path.string());
 }
 
 void TrainingRun::describe(const CommandContext& context) {
@@ -101,43 +94,28 @@ void TrainingRun::describe(const CommandContext& context) {
                                             {"threads_a_rank", std::to_string(prepared_.plan.num_threads)}}});
 }
 
+// The run directory's own checkpoints come first: a requeued command goes on, also one with --resume PATH.
 void TrainingRun::start_weights(const RunOptions& options) {
-  const std::vector<TensorShard> shards = trainer_.shards();
-  if (options.resume == "auto") {
-    if (resume_newest(directory_.checkpoints())) return;
-  } else if (options.resume != "never") {
+  const Job& job = prepared_.job;
+  Communicator& comm = world_.comm();
+  const Notice notice = [&](std::string_view text) {
+    if (is_root()) console_->print(text);
+  };
+  if (options.resume != "never" && resume_newest(directory_.checkpoints(), trainer_, job, comm, notice)) {
+    saved_step_ = trainer_.cursor().step;
+    saved_directory_ = directory_.checkpoints() / checkpoint_name(saved_step_);
+    return;
+  }
+  if (options.resume != "never" && options.resume != "auto") {
     const std::filesystem::path from = options.resume;
-    if (std::filesystem::is_directory(from / "checkpoint")) {
-      if (resume_newest(from / "checkpoint")) return;
-      fail(Fault::kData, "--resume: ", from.string(), " has no usable checkpoint");
-    }
-    trainer_.cursor() = load_checkpoint(from, shards, world_.comm());
+    if (!agree(comm, [&] { return std::filesystem::is_directory(from / "checkpoint"); }))
+      resume_from(from, trainer_, job, comm, notice);
+    else if (!resume_newest(from / "checkpoint", trainer_, job, comm, notice))
+      agree(comm, [&] { fail(Fault::kData, "--resume: ", from.string(), " has no checkpoint"); });
     return;
   }
   trainer_.initialize_weights();
-  if (!prepared_.job.model.init.empty())
-    agree(world_.comm(), [&] { import_model(prepared_.job.model.init, shards); });
-}
-
-// Goes back from the newest checkpoint to the first that is whole. False if there is none at all.
-bool TrainingRun::resume_newest(const std::filesystem::path& checkpoints) {
-  std::vector<std::filesystem::path> found =
-      agree(world_.comm(), [&] { return list_checkpoints(checkpoints); });
-  for (; !found.empty(); found.pop_back()) {
-    try {
-      trainer_.cursor() = load_checkpoint(found.back(), trainer_.shards(), world_.comm());
-      if (is_root())
-        console_->print(
-            fmt::format("resumed from {} at step {}", found.back().string(), trainer_.cursor().step));
-      saved_step_ = trainer_.cursor().step;
-      return true;
-    } catch (const Error& error) {
-      if (error.fault() != Fault::kData || found.size() == 1) throw;
-      if (is_root())
-        console_->print(fmt::format("warning: {}\n  falling back to the checkpoint before it", error.what()));
-    }
-  }
-  return false;
+  if (!job.model.init.empty()) agree(comm, [&] { import_model(job.model.init, trainer_.shards()); });
 }
 
 void TrainingRun::print_header() {
@@ -176,7 +154,6 @@ void TrainingRun::print_header() {
 }
 
 int TrainingRun::run() {
-  catch_stop_signals();
   const Job& job = prepared_.job;
   if (is_finished()) {
     if (is_root())
@@ -193,7 +170,7 @@ int TrainingRun::run() {
     require_finite(last_);
     report_step(last_, times);
     const std::int64_t step = trainer_.cursor().step;
-    if (job.eval.every > 0 && step % job.eval.every == 0) validate();
+    if ((job.eval.every > 0 && step % job.eval.every == 0) || step == job.train.steps) validate();
     stopped = times.stop > 0;
     if (times.checkpoint_due > 0 || stopped) save();
   }
@@ -224,17 +201,11 @@ TrainingRun::StepTimes TrainingRun::share_times(const StepResult& result, double
   return {numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]};
 }
 
-// Useful work of all ranks: matrix products and attention of the model, forward and backward, once.
-double TrainingRun::flops_of_step() const {
-  return cost_of(prepared_.plan.programs[prepared_.plan.index_of(kMicroBatch)]).useful_flops *
-         static_cast<double>(prepared_.batch.num_micro_batches);
-}
-
 void TrainingRun::report_step(const StepResult& result, const StepTimes& times) {
   if (!is_root()) return;
   const Job& job = prepared_.job;
   const std::int64_t step = trainer_.cursor().step, tokens = prepared_.batch.samples_a_step * job.model.seq;
-  const double flops_a_rank = flops_of_step() / times.step_s / world_.size();
+  const double flops_a_rank = flops_a_step_ / times.step_s / world_.size();
   const auto memory_bytes = static_cast<std::uint64_t>(times.memory_bytes);
   metrics_->write(
       StepMetrics{.step = step,
@@ -269,11 +240,15 @@ void TrainingRun::report_step(const StepResult& result, const StepTimes& times) 
 // All ranks hold the same sums, so all of them see it.
 void TrainingRun::require_finite(const StepResult& result) const {
   if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
-  const std::int64_t step = trainer_.cursor().step;
+  fail_numerics(concat("step ", trainer_.cursor().step, ": loss ", result.loss, ", gradient norm ",
+                       result.grad_norm, "; this update was not applied"));
+}
+
+void TrainingRun::fail_numerics(const std::string& what) const {
+  const std::string last = saved_directory_.empty() ? "there is no checkpoint yet"
+                                                    : "the last checkpoint is " + saved_directory_.string();
   Error error(Fault::kNumerics,
-              concat("step ", step, ": loss ", result.loss, ", gradient norm ", result.grad_norm,
-                     "\n  the update was not applied; checkpoints in ", directory_.checkpoints().string(),
-                     " are good\n  try a lower optimizer.lr, a longer warmup, or train.grad_clip"));
+              what + "\n  " + last + "\n  try a lower optimizer.lr, a longer warmup, or train.grad_clip");
   error.set_agreed();
   throw error;
 }
@@ -284,7 +259,7 @@ void TrainingRun::validate() {
   evaluation_ = trainer_.evaluate(*prepared_.valid, prepared_.job.eval.samples, prepared_.tokenizer.get());
   validated_step_ = trainer_.cursor().step;
   double& best = trainer_.cursor().best_valid_loss;
-  const bool is_best = best == 0 || evaluation_->loss < best;
+  const bool is_best = std::isfinite(evaluation_->loss) && (best == 0 || evaluation_->loss < best);
   if (is_best) best = evaluation_->loss;
   if (!is_root()) return;
   metrics_->write(ValidMetrics{.step = validated_step_, .valid_loss = evaluation_->loss});
@@ -300,10 +275,13 @@ void TrainingRun::save() {
   const std::int64_t step = trainer_.cursor().step;
   if (saved_step_ == step) return;
   const Clock::time_point before = Clock::now();
+  if (!trainer_.weights_are_finite())
+    fail_numerics(concat("step ", step, ": the weights are not finite; they were not saved"));
   trainer_.cursor().effective_job = effective_file(prepared_.loaded);
   const SaveReport report = save_checkpoint(directory_.checkpoints(), trainer_.shards(), trainer_.cursor(),
                                             static_cast<int>(prepared_.job.checkpoint.keep), world_.comm());
   saved_step_ = step;
+  saved_directory_ = directory_.checkpoints() / checkpoint_name(step);
   last_save_ = Clock::now();
   if (!is_root()) return;
   console_->print(CheckpointLine{.step = step,
@@ -387,7 +365,7 @@ void TrainingRun::print_done(const RunSummary& summary, const std::vector<Sectio
       .loss = summary.loss,
       .valid_loss = summary.valid_loss,
       .tokens_per_s = summary.tokens_per_s,
-      .mfu = summary.tokens_per_s / tokens_a_step * flops_of_step() / world_.size() / peak_flops_per_s_,
+      .mfu = summary.tokens_per_s / tokens_a_step * flops_a_step_ / world_.size() / peak_flops_per_s_,
       .sections = sections});
   if (summary.valid_bits_per_byte)
     console_->print(fmt::format("validation {:.4f} bits per byte", *summary.valid_bits_per_byte));
@@ -397,12 +375,12 @@ void TrainingRun::print_done(const RunSummary& summary, const std::vector<Sectio
 void TrainingRun::export_final() {
   const std::filesystem::path final_model = directory_.final_model();
   std::filesystem::create_directories(final_model);
-  export_model(list_checkpoints(directory_.checkpoints()).back(), trainer_.exported(),
-               final_model / "model.safetensors");
+  export_model(saved_directory_, trainer_.exported(), final_model / "model.safetensors");
   const int end_of_text = prepared_.tokenizer ? prepared_.tokenizer->end_of_text().value_or(0) : 0;
   write_file_atomically(
       final_model / "config.json",
       find_model(prepared_.job.model.kind).hugging_face_config(prepared_.job.model, end_of_text));
+  write_file_atomically(final_model / "effective.toml", effective_file(prepared_.loaded));
   if (prepared_.tokenizer) prepared_.tokenizer->save(final_model / "tokenizer.json");
 }
 

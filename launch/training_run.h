@@ -42,12 +42,12 @@ class TrainingRun {
   bool is_root() const { return world_.rank() == 0; }
   void open_directory(const RunOptions& options, const CommandContext& context);
   void start_weights(const RunOptions& options);
-  bool resume_newest(const std::filesystem::path& checkpoints);
   void print_header();
   void describe(const CommandContext& context);
   StepTimes share_times(const StepResult& result, double step_s);
   void report_step(const StepResult& result, const StepTimes& times);
   void require_finite(const StepResult& result) const;
+  [[noreturn]] void fail_numerics(const std::string& what) const;
   void validate();
   void save();
   int finish(bool stopped);
@@ -55,13 +55,13 @@ class TrainingRun {
   void print_done(const RunSummary& summary, const std::vector<SectionTime>& sections);
   void export_final();
   std::vector<SectionTime> section_times();
-  double flops_of_step() const;
 
   const PreparedRun& prepared_;
   World& world_;
   double peak_flops_per_s_ = 0;  // of the slowest rank
   Trainer trainer_;
   DataOrder order_;
+  double flops_a_step_ = 0;  // matrix products and attention, forward and backward, once, over all ranks
   RunDirectory directory_;
   std::unique_ptr<Console> console_;        // root only
   std::unique_ptr<MetricsWriter> metrics_;  // root only
@@ -69,6 +69,7 @@ class TrainingRun {
   Clock::time_point last_save_ = Clock::now();
   std::int64_t first_step_ = 0;  // steps done before this process started
   std::int64_t saved_step_ = -1;
+  std::filesystem::path saved_directory_;  // of saved_step_; empty: none yet
   std::int64_t validated_step_ = -1;
   StepResult last_;
   std::optional<Evaluation> evaluation_;

@@ -29,8 +29,11 @@ double schedule_factor(const ScheduleConfig& s, std::int64_t step, std::int64_t 
                      static_cast<double>(std::max<std::int64_t>(1, step)));
   if (s.kind == "wsd") {
     const std::int64_t decay = s.decay > 0 ? s.decay : std::max<std::int64_t>(1, num_steps / 5);
-    const std::int64_t into = std::clamp<std::int64_t>(step - (num_steps - decay), 0, decay);
-    return 1.0 + (s.final - 1.0) * static_cast<double>(into) / static_cast<double>(decay);
+    const std::int64_t start =
+        std::max(s.warmup, num_steps - decay);  // the decay never begins during warm-up
+    const std::int64_t length = std::max<std::int64_t>(1, num_steps - start);
+    const std::int64_t into = std::clamp<std::int64_t>(step - start, 0, length);
+    return 1.0 + (s.final - 1.0) * static_cast<double>(into) / static_cast<double>(length);
   }
   fail(Fault::kConfig, "optimizer: schedule kind is '", s.kind,
        "'; known are constant, cosine, inverse_sqrt, linear and wsd");

@@ -76,8 +76,7 @@ const std::vector<std::uint16_t> kBias16 = {0x3c00, 0xc000, 0x0001};  // f16: 1,
 std::vector<SourceTensor> gpt2_tensors(const std::string& prefix) {
   return {{prefix + "h.0.attn.c_attn.weight", StoredDType::kF32, {6}, bytes_of(kWeight)},
           {prefix + "h.0.attn.c_attn.bias", StoredDType::kF16, {3}, bytes_of(kBias16)},
-          {prefix + "h.0.attn.bias", StoredDType::kBool, {1, 1, 2, 2}, "\1\1\1\1"},
-          {"lm_head.weight", StoredDType::kF32, {6}, bytes_of(kWeight)}};
+          {prefix + "h.0.attn.bias", StoredDType::kBool, {1, 1, 2, 2}, "\1\1\1\1"}};
 }
 
 std::string import_refusal(const path& source) {
@@ -90,6 +89,30 @@ std::string import_refusal(const path& source) {
     return error.what();
   }
   return "";
+}
+
+// A tied model takes a file whose output projection repeats the embedding, and no other.
+TEST(ImportModel, TiedModelsRefuseAnOutputProjectionOfItsOwn) {
+  std::vector<float> table(6, kPadding);
+  TensorShard shard{.name = "transformer.wte.weight", .data = table.data()};
+  shard.global_shape = shard.buffer_shape = shard.extent = {2, 3};
+  shard.offset = {0, 0};
+  for (const bool is_copy : {true, false}) {
+    const std::vector<float> head = is_copy ? kWeight : std::vector<float>{6, 5, 4, 3, 2, 1};
+    const path file = fresh_directory() / "model.safetensors";
+    write_source(file, {{"lm_head.weight", StoredDType::kF32, {2, 3}, bytes_of(head)},
+                        {"transformer.wte.weight", StoredDType::kF32, {2, 3}, bytes_of(kWeight)}});
+    std::string refusal;
+    try {
+      import_model(file, std::span(&shard, 1));
+    } catch (const Error& error) {
+      refusal = error.what();
+    }
+    if (is_copy)
+      EXPECT_EQ(table, kWeight);
+    else
+      EXPECT_NE(refusal.find("set model.tied = false"), std::string::npos) << refusal;
+  }
 }
 
 TEST(ImportModel, ConvertsHalfPrecisionAndMatchesNamesWithAnyPrefix) {

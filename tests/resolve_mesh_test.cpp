@@ -51,7 +51,7 @@ TEST(ResolveMesh, RanksThatDoNotSplitAreRefusedWithTheNearestLayouts) {
 TEST(ResolveMesh, OnlyTensorSizesThatDivideTheHeadsAreOffered) {
   EXPECT_EQ(refusal(layout(0, 5), 24, model_of(8, 2)),
             "mesh: 24 ranks cannot be split as tensor=5 (24 is not a multiple of 5)\n"
-            "  nearest that fit: tensor=2 data=12 | tensor=1 data=24");
+            "  nearest that fit: tensor=4 data=6 | tensor=2 data=12 | tensor=8 data=3");
 }
 
 TEST(ResolveMesh, AProductOtherThanTheRanksIsRefused) {
@@ -67,9 +67,14 @@ TEST(ResolveMesh, MoreTensorThanRanksIsRefused) {
 }
 
 TEST(ResolveMesh, HeadsThatDoNotSplitAreRefused) {
-  EXPECT_EQ(refusal(layout(0, 4), 4, model_of(8, 2)),
-            "mesh: tensor=4 does not divide the model's 8 heads and 2 kv_heads\n"
+  EXPECT_EQ(refusal(layout(0, 4), 4, model_of(6, 2)),
+            "mesh: tensor=4 does not divide the model's 6 heads\n"
             "  nearest that fit: tensor=2 data=2 | tensor=1 data=4");
+}
+
+TEST(ResolveMesh, FewerKeyAndValueHeadsThanTensorRanksAreKeptWhole) {
+  EXPECT_EQ(refusal(layout(0, 4), 4, model_of(8, 2)), "accepted");
+  EXPECT_EQ(refusal(layout(0, 2), 2, model_of(8, 1)), "accepted");
 }
 
 }  // namespace

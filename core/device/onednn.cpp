@@ -38,18 +38,12 @@ dnnl::matmul::primitive_desc describe(const MatmulShape& s, const dnnl::engine& 
   const auto b = matrix(s.batch, s.k, s.n, s.transpose_b, type);
   const auto c = matrix(s.batch, s.m, s.n, false, type);
   const auto bias = s.has_bias ? matrix(1, 1, s.n, false, type) : Memory::desc();
-  dnnl::primitive_attr attributes;
-  if (s.accumulates) {
-    dnnl::post_ops post_ops;
-    post_ops.append_sum(1.0f);
-    attributes.set_post_ops(post_ops);
-  }
 #if DNNL_VERSION_MAJOR >= 3
-  if (s.has_bias) return {engine, a, b, bias, c, attributes};
-  return {engine, a, b, c, attributes};
+  if (s.has_bias) return {engine, a, b, bias, c};
+  return {engine, a, b, c};
 #else
-  if (s.has_bias) return {dnnl::matmul::desc(a, b, bias, c), attributes, engine};
-  return {dnnl::matmul::desc(a, b, c), attributes, engine};
+  if (s.has_bias) return {dnnl::matmul::desc(a, b, bias, c), engine};
+  return {dnnl::matmul::desc(a, b, c), engine};
 #endif
 }
 
@@ -104,10 +98,6 @@ void OnednnMatmul::run(const void* a, const void* b, const void* bias, void* c) 
   const dnnl_status_t status = dnnl_primitive_execute(impl_->primitive.get(), impl_->stream.get(),
                                                       impl_->num_args, impl_->args.data());
   TAKT_ASSERT(status == dnnl_success, "onednn: matmul failed with status ", static_cast<int>(status));
-}
-
-std::string OnednnMatmul::implementation() const {
-  return impl_->desc.impl_info_str();
 }
 
 void onednn_sgemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,

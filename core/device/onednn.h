@@ -18,7 +18,6 @@ struct MatmulShape {
   bool transpose_a = false;  // A is stored as [k, m]
   bool transpose_b = false;  // B is stored as [n, k]
   bool has_bias = false;
-  bool accumulates = false;  // C += instead of C =
   DType dtype = DType::kF32;
 };
 
@@ -33,8 +32,6 @@ class OnednnMatmul {
 
   // Done on return. `bias` is ignored unless the shape has one.
   void run(const void* a, const void* b, const void* bias, void* c) const;
-  // Which kernel oneDNN chose, e.g. "gemm:jit".
-  std::string implementation() const;
 
  private:
   struct Impl;

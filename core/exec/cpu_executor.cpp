@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <set>
+#include <string>
 
 #include "core/base/units.h"
 #include "core/device/onednn.h"
@@ -30,9 +32,11 @@ CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, MeshGroups groups)
     for (std::size_t n = 0; n < plan.programs[p].graph.nodes().size(); ++n)
       steps.push_back(prepare(p, n, groups));
   }
+  std::set<std::string> seen;
   for (const Program& program : plan.programs)
     for (const Value& value : program.graph.values())
-      if (value.role == Role::kAccumulator) accumulators_.push_back(persistent(value.name));
+      if (value.role == Role::kAccumulator && seen.insert(value.name).second)
+        accumulators_.push_back(persistent(value.name));
 }
 
 CpuExecutor::~CpuExecutor() = default;

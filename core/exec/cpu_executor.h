@@ -35,7 +35,7 @@ class CpuExecutor {
   std::span<float> scalars(std::size_t program, std::string_view input);
   std::span<const float> output(std::size_t program, std::size_t number) const;
 
-  // The part of the last run of each program that was spent in collectives.
+  // Time spent in collectives since reset_times().
   double collective_time_s() const { return collective_time_s_; }
   void reset_times() { collective_time_s_ = 0; }
   std::size_t arena_bytes() const;

@@ -54,6 +54,10 @@ void check_in_place(const Graph& graph, std::string_view pass) {
       overwritten_by[static_cast<std::size_t>(node.inputs[static_cast<std::size_t>(input)].index)] =
           node.name;
   }
+  for (const ValueId id : graph.outputs())
+    TAKT_ASSERT(overwritten_by[static_cast<std::size_t>(id.index)].empty(), "after ", pass, ": output '",
+                graph.value(id).name, "' is overwritten by '",
+                overwritten_by[static_cast<std::size_t>(id.index)], "'");
 }
 
 // A mesh axis may split a value along one tensor axis only, and two mesh axes never the same one.

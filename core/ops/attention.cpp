@@ -135,8 +135,7 @@ std::vector<TensorDesc> infer_grad(const OpArgs& args) {
 
 std::vector<OpPlacement> placements_grad(const OpArgs& args) {
   std::vector<OpPlacement> signatures = placements(args);
-  signatures.push_back(linear_rule(args, {0}));
-  // D = y.dy is linear in dy only while y is whole, which it is in that rule.
+  signatures.push_back(linear_rule(args, {0}));  // y is whole in it, so D = y.dy is linear in dy
   return signatures;
 }
 
@@ -186,7 +185,7 @@ CpuKernel cpu(const CpuNode& node) {
 }
 
 std::size_t scratch(const CpuNode& node) {
-  return attention_scratch_bytes(shape_of(node, node.input(0), node.input(1)), node.num_threads);
+  return attention_scratch_bytes(node.num_threads);
 }
 
 CpuKernel cpu_grad(const CpuNode& node) {
@@ -197,10 +196,6 @@ CpuKernel cpu_grad(const CpuNode& node) {
                        {k.output<float>(0), k.output<float>(1), k.output<float>(2)},
                        static_cast<float*>(k.scratch), threads);
   };
-}
-
-std::size_t scratch_grad(const CpuNode& node) {
-  return attention_scratch_bytes(shape_of(node, node.input(1), node.input(2)), node.num_threads);
 }
 
 std::vector<Sample> samples(bool with_grad) {
@@ -249,7 +244,7 @@ const OpDef& attention_grad_op() {
                            .placements = placements_grad,
                            .reference = reference_grad,
                            .cpu = cpu_grad,
-                           .cpu_scratch_bytes = scratch_grad,
+                           .cpu_scratch_bytes = scratch,
                            .samples = samples(true)};
   return op;
 }

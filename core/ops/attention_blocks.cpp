@@ -39,17 +39,13 @@ struct Strides {
   explicit Strides(const AttentionShape& s) : q(s.heads * s.width), kv(s.kv_heads * s.width) {}
 };
 
-// One block of rows' scores against keys [j0, j0 + keys): hides the future, updates max and sum, turns scores
-// into exponentials and rescales the rows of y.
+// One block of rows' scores against keys [j0, j0 + keys), j0 <= i0, so that every row sees a key: hides the
+// future, updates max and sum, turns scores into exponentials and rescales the rows of y.
 void online_softmax(float* scores, float* y, std::int64_t y_stride, const Scratch& t, std::int64_t i0,
                     std::int64_t rows, std::int64_t j0, std::int64_t keys, std::int64_t width) {
   for (std::int64_t r = 0; r < rows; ++r) {
     float* row = scores + r * kBlock;
     const std::int64_t visible = std::min(keys, i0 + r - j0 + 1);
-    if (visible <= 0) {
-      std::fill(row, row + keys, 0.0f);
-      continue;
-    }
     float max = t.max[r];
     for (std::int64_t c = 0; c < visible; ++c) max = std::max(max, row[c]);
     float sum = 0;
@@ -133,7 +129,7 @@ void backward_head(const AttentionShape& s, const HeadPointers& h, Scratch t) {
 
 }  // namespace
 
-std::size_t attention_scratch_bytes(const AttentionShape&, int num_threads) {
+std::size_t attention_scratch_bytes(int num_threads) {
   return static_cast<std::size_t>(num_threads) * static_cast<std::size_t>(Scratch::kFloats) * sizeof(float);
 }
 

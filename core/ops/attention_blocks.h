@@ -26,7 +26,7 @@ struct AttentionGrads {
 };
 
 // Scratch for either direction.
-std::size_t attention_scratch_bytes(const AttentionShape& shape, int num_threads);
+std::size_t attention_scratch_bytes(int num_threads);
 
 void attention_forward(const AttentionShape& shape, const AttentionInputs& in, float* y, float* lse,
                        float* scratch, int num_threads);

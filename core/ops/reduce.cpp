@@ -102,33 +102,71 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
     }
 }
 
-// One output row: inner values, each over `count` strided elements. Long sums are kept in double.
-void reduce_row(const float* x, float* y, std::int64_t count, std::int64_t inner, bool max) {
-  if (max) {
-    std::fill(y, y + inner, std::numeric_limits<float>::lowest());
-    for (std::int64_t r = 0; r < count; ++r)
-      for (std::int64_t i = 0; i < inner; ++i) y[i] = std::max(y[i], x[r * inner + i]);
+// Which of a row's reduced elements exist on this rank: those before `count`, and of them, where a padded
+// axis lies inside others, those that `skips` does not name.
+struct Existing {
+  std::int64_t count = 0;
+  std::int64_t stride = 1, extent = 1, num_valid = 1;  // of the padded axis, in reduced elements
+  bool skips(std::int64_t r) const { return num_valid < extent && r / stride % extent >= num_valid; }
+};
+
+Existing existing(const CpuNode& node) {
+  Existing e;
+  std::int64_t stride = 1;
+  const TensorDesc& x = node.input(0);
+  for (std::size_t d = x.dims.size(); d-- > 0;) {
+    if (!contains(node.attrs.axes("axes"), x.dims[d].axis)) continue;
+    const std::int64_t extent = x.dims[d].extent, num_valid = node.range(x, x.dims[d].axis).num_valid;
+    if (num_valid < extent) e = {0, stride, extent, num_valid};
+    stride *= extent;
+  }
+  const bool is_outermost = e.stride * e.extent == stride;
+  return is_outermost ? Existing{stride / e.extent * e.num_valid}
+                      : Existing{stride, e.stride, e.extent, e.num_valid};
+}
+
+// Maximum of a run of neighbours, in lanes so that it vectorises.
+float run_max(const float* x, std::int64_t num_elements) {
+  float lanes[8];
+  std::fill(lanes, lanes + 8, std::numeric_limits<float>::lowest());
+  std::int64_t i = 0;
+  for (; i + 8 <= num_elements; i += 8)
+    for (std::int64_t lane = 0; lane < 8; ++lane) lanes[lane] = std::max(lanes[lane], x[i + lane]);
+  for (; i < num_elements; ++i) lanes[0] = std::max(lanes[0], x[i]);
+  return *std::max_element(lanes, lanes + 8);
+}
+
+void max_row(const float* x, float* y, std::int64_t inner, const Existing& e) {
+  if (inner == 1 && e.extent == 1) {
+    *y = run_max(x, e.count);
     return;
   }
+  std::fill(y, y + inner, std::numeric_limits<float>::lowest());
+  for (std::int64_t r = 0; r < e.count; ++r) {
+    if (e.skips(r)) continue;
+    for (std::int64_t i = 0; i < inner; ++i) y[i] = std::max(y[i], x[r * inner + i]);
+  }
+}
+
+// Long sums are kept in double.
+void sum_row(const float* x, float* y, std::int64_t inner, const Existing& e) {
   constexpr std::int64_t kColumns = 64;
   for (std::int64_t first = 0; first < inner; first += kColumns) {
     const std::int64_t columns = std::min(kColumns, inner - first);
     double sums[kColumns] = {};
-    for (std::int64_t r = 0; r < count; ++r)
+    for (std::int64_t r = 0; r < e.count; ++r) {
+      if (e.skips(r)) continue;
       for (std::int64_t i = 0; i < columns; ++i) sums[i] += static_cast<double>(x[r * inner + first + i]);
+    }
     for (std::int64_t i = 0; i < columns; ++i) y[first + i] = static_cast<float>(sums[i]);
   }
 }
 
 CpuKernel cpu(const CpuNode& node) {
-  const Split s = split_reduce(node);
-  std::int64_t count = s.reduced;
-  const AxisNames& axes = node.attrs.axes("axes");
-  if (axes.size() == 1) count = node.range(node.input(0), axes[0]).num_valid;
-  return [s, count, max = is_max(node), t = node.num_threads](const KernelArgs& k) {
+  return [s = split_reduce(node), e = existing(node), reduce_row = is_max(node) ? max_row : sum_row,
+          t = node.num_threads](const KernelArgs& k) {
     parallel_for(t, s.outer, [&](std::int64_t o) {
-      reduce_row(k.input<float>(0) + o * s.reduced * s.inner, k.output<float>(0) + o * s.inner, count,
-                 s.inner, max);
+      reduce_row(k.input<float>(0) + o * s.reduced * s.inner, k.output<float>(0) + o * s.inner, s.inner, e);
     });
   };
 }

@@ -10,8 +10,13 @@
 namespace takt {
 namespace {
 
+// Members must overwrite their accumulators, which then lie side by side: nobody else may read those.
 bool is_bucketable(const Graph& graph, const Node& node) {
-  return node.op == &all_reduce_op() && node.inputs.size() == 1 &&
+  if (node.op != &all_reduce_op()) return false;
+  std::ptrdiff_t num_readers = 0;
+  for (const Node& reader : graph.nodes())
+    num_readers += std::count(reader.inputs.begin(), reader.inputs.end(), node.inputs[0]);
+  return num_readers == 1 && node.op == &all_reduce_op() && node.inputs.size() == 1 &&
          graph.value(node.inputs[0]).role == Role::kAccumulator &&
          graph.value(node.inputs[0]).desc.num_elements() > 1;
 }

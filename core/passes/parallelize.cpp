@@ -244,6 +244,9 @@ class Parallelizer {
     result.placement[m] = to;
     for (const Copy& copy : copies(id))
       if (copy.placement == result.placement) return copy;
+    TAKT_ASSERT(step_price(from.placement[m], to, value.desc, mesh_.axes[m].size) < kImpossible, "'",
+                value.name, "' cannot go from ", to_string(from.placement), " to ", to_string(to), " over ",
+                mesh_.axes[m].name);
     Node node = conversion_node(from, to, value, m);
     node.inputs = {from.local};
     const std::vector<Value> output = {

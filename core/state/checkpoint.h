@@ -56,6 +56,9 @@ SaveReport save_checkpoint(const std::filesystem::path& root, std::span<const Te
 TrainingCursor load_checkpoint(const std::filesystem::path& directory, std::span<const TensorShard> shards,
                                Communicator& world);
 
+// The directory name of a step's checkpoint: "step-000500".
+std::string checkpoint_name(std::int64_t step);
+
 // The step directories under `root`, oldest first, that have a manifest.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& root);
 

@@ -25,7 +25,7 @@ std::filesystem::path without_trailing_slash(const std::filesystem::path& path) 
 
 }  // namespace
 
-std::string step_name(std::int64_t step) {
+std::string checkpoint_name(std::int64_t step) {
   return fmt::format("{}{:06}", kStepPrefix, step);
 }
 
@@ -34,7 +34,7 @@ std::optional<std::int64_t> step_of(const std::filesystem::path& directory) {
   if (!name.starts_with(kStepPrefix)) return std::nullopt;
   std::int64_t step = -1;
   std::from_chars(name.data() + kStepPrefix.size(), name.data() + name.size(), step);
-  if (step < 0 || step_name(step) != name) return std::nullopt;
+  if (step < 0 || checkpoint_name(step) != name) return std::nullopt;
   return step;
 }
 

@@ -17,7 +17,6 @@ inline constexpr std::string_view kStagingPrefix =
     ".tmp-";  // of directories that are not checkpoints, yet or any more
 inline constexpr const char* kLatestName = "LATEST";
 
-std::string step_name(std::int64_t step);  // "step-000500"
 // The step of such a name; nullopt for other names.
 std::optional<std::int64_t> step_of(const std::filesystem::path& directory);
 

@@ -195,7 +195,7 @@ void commit(const path& root, const path& staging, std::span<const std::string> 
   file.append(text.data(), text.size());
   file.commit();
   sync_directory(staging);
-  const std::string name = step_name(cursor.step);
+  const std::string name = checkpoint_name(cursor.step);
   make_visible(staging, root / name);
   sync_directory(root);
   write_file_atomically(root / kLatestName, name + "\n");
@@ -230,7 +230,7 @@ SaveReport save_checkpoint(const path& root, std::span<const TensorShard> shards
     throw;
   }
   const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
-  return {root / step_name(cursor.step), needed_bytes, time.count()};
+  return {root / checkpoint_name(cursor.step), needed_bytes, time.count()};
 }
 
 }  // namespace takt

@@ -142,12 +142,30 @@ const Source& source_for(const std::map<std::string_view, Source>& sources, cons
   return source;
 }
 
+// A tied model may come with a copy of the embedding as its output projection, but not with another matrix.
+bool is_copy_of_embedding(const std::map<std::string_view, Source>& sources, const Source& head) {
+  for (const std::string_view name : {"embed_tokens.weight", "wte.weight"}) {
+    const auto found = sources.find(name);
+    if (found == sources.end()) continue;
+    const Source& table = found->second;
+    const auto num_stored =
+        static_cast<std::size_t>(volume(head.tensor->shape)) * num_bytes(head.tensor->dtype);
+    return table.tensor->dtype == head.tensor->dtype && table.tensor->shape == head.tensor->shape &&
+           std::memcmp(table.file->data(*table.tensor), head.file->data(*head.tensor), num_stored) == 0;
+  }
+  return false;
+}
+
 void refuse_unused(const std::map<std::string_view, Source>& sources,
                    const std::set<std::string_view>& used) {
-  for (const auto& [key, source] : sources)
-    if (!used.contains(key) && !is_buffer(source.name) && key != kTiedName)
-      fail(Fault::kData, source.file->path().string(), ": holds tensor '", source.name,
-           "', which this model does not have\n  the [model] table must describe the model in the file");
+  for (const auto& [key, source] : sources) {
+    if (used.contains(key) || is_buffer(source.name)) continue;
+    if (key == kTiedName && is_copy_of_embedding(sources, source)) continue;
+    fail(Fault::kData, source.file->path().string(), ": holds tensor '", source.name,
+         "', which this model does not have\n  ",
+         key == kTiedName ? "its output projection is not the embedding table: set model.tied = false"
+                          : "the [model] table must describe the model in the file");
+  }
 }
 
 void fill(const TensorShard& shard, const Source& source) {
