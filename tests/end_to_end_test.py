@@ -455,6 +455,19 @@ class Errors(EndToEnd):
         flip_byte(next((run / "checkpoint/step-000008").glob("model-*")))  # now the only one there is
         self.check(65, "step-000008", *self.words("source"), launches=(0,))
 
+    def test_ranks_with_different_jobs(self):
+        train = [TAKT, "train", "job.toml", "--out", "never"]
+        mpmd = [MPIEXEC, "--oversubscribe", "-np", "1", *train, ":", "-np", "1", "-x", "TAKT_OPTIMIZER_LR=1", *train]
+        done = subprocess.run(mpmd, cwd=self.dir, env=environment(), text=True, capture_output=True, timeout=DEADLINE_S)
+        self.assertEqual(done.returncode, 78, done)
+        self.assertEqual(len(re.findall("(?m)^error: the job: rank 1 has another one than rank 0", done.stderr)), 1, done)
+
+    def test_another_experiment_does_not_resume(self):
+        self.train("first", "--steps", "4")
+        for setting, wanted in (("seed=9", "seed: the checkpoint was made with 5"), ("model.seq=16", "model.seq"),
+                                ("model.rope_theta=500", "model.rope_theta")):
+            self.check(78, wanted, *self.words("first", "--set", setting), launches=(0,))
+
     def test_launcher_that_starts_ranks_that_do_not_meet(self):
         self.check(79, "srun started 4 ranks.*MPI sees 1", "train", "job.toml", launches=(0,), SLURM_STEP_ID="0",
                    SLURM_PROCID="0", SLURM_STEP_NUM_TASKS="4")
@@ -475,6 +488,14 @@ class Failures(EndToEnd):
                 self.assertEqual(before[2], numbers(run)[: len(before[2])])
                 self.train(out, mesh=mesh)  # and the run is none the worse for it
                 self.assertEqual(list(column(run, "loss")), list(range(1, 21)))
+
+    def test_weights_that_are_not_finite_are_not_saved(self):
+        settings = ["optimizer.lr=3e38", "optimizer.schedule={kind=\"constant\"}", "checkpoint.every=\"1 steps\"",
+                    "optimizer.weight_decay=1.0"]
+        sets = [word for setting in settings for word in ("--set", setting)]
+        done = self.takt(*self.words("burnt", *sets), code=76)
+        self.assertEqual(len(done.errors), 1, done)
+        self.assertRegex(done.err, r"there is no checkpoint yet|the last checkpoint is")
 
     def test_killed_rank_ends_the_run(self):
         process = self.start(*self.words("killed", "--steps", "1000000", mesh=TWO_RANKS), ranks=2)
