@@ -2,6 +2,7 @@
 // needs.
 #include "optimizers/elementwise_update.h"
 
+#include "core/ops/op_cost.h"
 #include "core/ops/placement_rules.h"
 
 namespace takt {
@@ -15,10 +16,7 @@ std::vector<TensorDesc> infer_elementwise_update(const OpArgs& args) {
 }
 
 Cost cost_elementwise_update(const OpArgs& args) {
-  const auto bytes = static_cast<double>(args.input(0).num_bytes());
-  const auto num_tensors = static_cast<double>(args.inputs.size() - 2);
-  return {5.0 * num_tensors * static_cast<double>(args.input(0).num_elements()), bytes * num_tensors,
-          bytes * (num_tensors - 1)};
+  return cost_an_element(args, 5.0 * static_cast<double>(args.inputs.size() - 2));
 }
 
 std::vector<OpPlacement> placements_elementwise_update(const OpArgs& args) {

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh
 . scripts/env.sh
 cmake --preset cpu
-cmake --build --preset cpu
+cmake --build --preset cpu --target takt
 
 takt=build/cpu/takt
 if [[ ! -f data/kjv.train.bin ]]; then

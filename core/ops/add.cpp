@@ -40,11 +40,7 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
 }
 
 Cost cost(const OpArgs& args) {
-  Cost cost{.flops = static_cast<double>(args.inputs.size() - 1) *
-                     static_cast<double>(args.output(0).num_elements())};
-  for (const TensorDesc& input : args.inputs) cost.bytes_read += static_cast<double>(input.num_bytes());
-  cost.bytes_written = static_cast<double>(args.output(0).num_bytes());
-  return cost;
+  return cost_an_element(args, static_cast<double>(args.inputs.size() - 1));
 }
 
 std::vector<OpPlacement> placements(const OpArgs& args) {

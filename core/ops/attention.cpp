@@ -49,17 +49,11 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
   return {grads.begin(), grads.end()};
 }
 
-Cost traffic(const OpArgs& args, double flops) {
-  Cost cost{.flops = flops};
-  for (const TensorDesc& input : args.inputs) cost.bytes_read += static_cast<double>(input.num_bytes());
-  for (const TensorDesc& output : args.outputs) cost.bytes_written += static_cast<double>(output.num_bytes());
-  return cost;
-}
 Cost cost(const OpArgs& args) {
-  return traffic(args, 4.0 * pairs(args.input(0)));
+  return cost_of_traffic(args, 4.0 * pairs(args.input(0)));
 }
 Cost cost_grad(const OpArgs& args) {
-  return traffic(args, 10.0 * pairs(args.input(1)));
+  return cost_of_traffic(args, 10.0 * pairs(args.input(1)));
 }
 
 // Heads sharded, keys and values whole.

@@ -40,13 +40,7 @@ void require_per_token(const OpArgs& args, const TensorDesc& logits, const Tenso
 }
 
 Cost cost(const OpArgs& args) {
-  Cost cost{};
-  for (const TensorDesc& input : args.inputs) {
-    cost.flops = std::max(cost.flops, 3.0 * static_cast<double>(input.num_elements()));
-    cost.bytes_read += static_cast<double>(input.num_bytes());
-  }
-  for (const TensorDesc& output : args.outputs) cost.bytes_written += static_cast<double>(output.num_bytes());
-  return cost;
+  return cost_an_element(args, 3.0);
 }
 
 // Token axes stay sharded; a sharded vocabulary gives partial sums (or a sharded gradient).

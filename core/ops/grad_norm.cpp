@@ -23,8 +23,7 @@ std::vector<TensorDesc> infer_squares(const OpArgs& args) {
 }
 
 Cost cost(const OpArgs& args) {
-  return {2.0 * static_cast<double>(args.input(0).num_elements()),
-          static_cast<double>(args.input(0).num_bytes()), 4.0};
+  return cost_an_element(args, 2.0);
 }
 
 std::vector<OpPlacement> placements_squares(const OpArgs& args) {

@@ -154,10 +154,7 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
 
 Cost cost(const OpArgs& args) {
   const MatmulShape s = lower(args).shape;
-  Cost cost{.flops = 2.0 * static_cast<double>(s.batch * s.m * s.n) * static_cast<double>(s.k)};
-  for (const TensorDesc& input : args.inputs) cost.bytes_read += static_cast<double>(input.num_bytes());
-  for (const TensorDesc& output : args.outputs) cost.bytes_written += static_cast<double>(output.num_bytes());
-  return cost;
+  return cost_of_traffic(args, 2.0 * static_cast<double>(s.batch * s.m * s.n) * static_cast<double>(s.k));
 }
 
 std::vector<OpPlacement> placements(const OpArgs& args) {

@@ -48,10 +48,7 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
 }
 
 Cost cost(const OpArgs& args) {
-  Cost cost{.flops = 8.0 * static_cast<double>(args.input(0).num_elements())};
-  for (const TensorDesc& input : args.inputs) cost.bytes_read += static_cast<double>(input.num_bytes());
-  for (const TensorDesc& output : args.outputs) cost.bytes_written += static_cast<double>(output.num_bytes());
-  return cost;
+  return cost_an_element(args, 8.0);
 }
 
 std::vector<OpPlacement> placements(const OpArgs& args) {

@@ -3,6 +3,7 @@
 
 #include "core/graph/graph.h"
 #include "core/graph/op.h"
+#include "core/ops/op_cost.h"
 #include "core/ops/parallel_for.h"
 #include "core/ops/placement_rules.h"
 

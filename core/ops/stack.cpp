@@ -69,10 +69,7 @@ std::vector<std::optional<ValueId>> grad_unstack(const GradArgs& args) {
 }
 
 Cost cost(const OpArgs& args) {
-  Cost cost;
-  for (const TensorDesc& input : args.inputs) cost.bytes_read += static_cast<double>(input.num_bytes());
-  cost.bytes_written = cost.bytes_read;
-  return cost;
+  return cost_of_traffic(args, 0);
 }
 
 std::vector<OpPlacement> placements(const OpArgs& args) {

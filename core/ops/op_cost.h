@@ -1,0 +1,13 @@
+// What most ops cost: some arithmetic, and every input and output moved once.
+#pragma once
+
+#include "core/graph/op.h"
+
+namespace takt {
+
+// `flops`, all inputs read, all outputs written.
+Cost cost_of_traffic(const OpArgs& args, double flops);
+// The same with `flops_an_element` for each element of the largest tensor.
+Cost cost_an_element(const OpArgs& args, double flops_an_element);
+
+}  // namespace takt
