@@ -31,11 +31,12 @@ double peak_memory_bytes() {
   return static_cast<double>(usage.ru_maxrss) * 1024.0;
 }
 
-double slowest_peak(int num_threads, Communicator& comm) {
+// The best any rank reached: what slows one rank down for a moment must not make the others look better.
+double peak_of_ranks(int num_threads, Communicator& comm) {
   comm.barrier({"peak"});  // all ranks of a host at once: that is how a step runs
-  double negative = -measure_peak_flops_per_s(num_threads);
-  comm.all_reduce(&negative, 1, DType::kF64, ReduceOp::kMax, {"peak"});
-  return -negative;
+  double peak = measure_peak_flops_per_s(num_threads);
+  comm.all_reduce(&peak, 1, DType::kF64, ReduceOp::kMax, {"peak"});
+  return peak;
 }
 
 std::string joined(const std::vector<std::string>& words) {
@@ -50,7 +51,7 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
                          const CommandContext& context)
     : prepared_(prepared),
       world_(*context.world),
-      peak_flops_per_s_(slowest_peak(prepared.plan.num_threads, world_.comm())),
+      peak_flops_per_s_(peak_of_ranks(prepared.plan.num_threads, world_.comm())),
       trainer_(prepared.job, prepared.plan, world_.comm()),
       order_(prepared.job.seed, prepared.train->num_samples(prepared.job.model.seq)),
       flops_a_step_(cost_of(prepared.plan.programs[prepared.plan.index_of(kMicroBatch)]).useful_flops *

@@ -58,7 +58,7 @@ class TrainingRun {
 
   const PreparedRun& prepared_;
   World& world_;
-  double peak_flops_per_s_ = 0;  // of the slowest rank
+  double peak_flops_per_s_ = 0;  // of a rank, measured
   Trainer trainer_;
   DataOrder order_;
   double flops_a_step_ = 0;  // matrix products and attention, forward and backward, once, over all ranks

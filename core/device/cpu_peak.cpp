@@ -11,7 +11,7 @@ namespace takt {
 
 double measure_peak_flops_per_s(int num_threads) {
   constexpr std::int64_t kExtent = 512;
-  constexpr int kRuns = 24;
+  constexpr int kRuns = 64;
   set_cpu_threads(num_threads);
   const OnednnMatmul product({.m = kExtent, .n = kExtent, .k = kExtent});
   const std::vector<float> a(kExtent * kExtent, 0.5f), b(kExtent * kExtent, 0.25f);
