@@ -301,7 +301,7 @@ std::vector<SectionTime> TrainingRun::section_times() {
   std::vector<double> all(mine.size() * static_cast<std::size_t>(world_.size()));
   world_.comm().all_gather(mine.data(), all.data(), mine.size(), DType::kF64, {"section times"});
   std::vector<SectionTime> sections;
-  const char* names[] = {"forward, backward", "reduce, update", "of these, comm"};
+  const char* names[] = {"micro-batches", "update", "comm of both"};
   for (std::size_t s = 0; s < std::size(names); ++s) {
     SectionTime section{.name = names[s], .min_s = 1e30};
     double step_s = 0;
