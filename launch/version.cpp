@@ -34,7 +34,9 @@ int run(const NoOptions&, const CommandContext&) {
                              backend.compiled_in ? "yes" : "not built in", backend.summary);
   std::cout << fmt::format("executors\n  {:<8} oneDNN {}, {}\n  {:<8} {}\n", "cpu", onednn_version(),
                            onednn_isa(), "cuda",
-                           has_backend("nccl") ? "yes" : "not built in   -DTAKT_CUDA=ON brings it")
+                           has_backend("nccl")
+                               ? "yes"
+                               : "not built in   not written yet; -DTAKT_CUDA=ON only finds the toolkit")
             << std::flush;
   return 0;
 }
