@@ -15,7 +15,7 @@ namespace takt {
 using MeshGroups = std::vector<Communicator*>;
 
 // Created once a run; creating it allocates the arena, fills it with zeros and prepares every kernel. Nothing
-// is allocated after that, but for oneDNN's argument tables of a few hundred bytes a primitive.
+// is allocated after that by us; oneDNN takes argument tables and gemm work buffers and frees them again.
 class CpuExecutor {
  public:
   // Every rank of the mesh creates its own. `plan` is borrowed and must outlive the executor.

@@ -76,10 +76,6 @@ void close_descriptor(int descriptor) noexcept {
   ::close(descriptor);
 }
 
-void fail_io(const std::filesystem::path& path, std::string_view action, int error_number) {
-  fail(Fault::kIo, path.string(), ": cannot ", action, ": ", std::generic_category().message(error_number));
-}
-
 ContentHash::ContentHash() : state_(XXH3_createState()) {
   TAKT_ASSERT(state_, "no memory for a hash state");
   XXH3_128bits_reset(state_.get());
@@ -137,13 +133,7 @@ void NewFile::flush() {
 }
 
 void NewFile::write_through(const char* bytes, std::size_t num_bytes) {
-  std::size_t done = 0;
-  while (done < num_bytes) {
-    const ssize_t put = ::write(descriptor_.get(), bytes + done, num_bytes - done);
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) fail_io(path_, "write", put < 0 ? errno : ENOSPC);
-    done += static_cast<std::size_t>(put);
-  }
+  write_all(descriptor_.get(), path_, bytes, num_bytes);
 }
 
 FileDigest NewFile::commit() {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/base/owned.h"
+#include "core/state/write_all.h"
 
 namespace takt {
 
@@ -70,7 +71,5 @@ std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_
 
 // 16 random hexadecimal digits, for names that must not collide.
 std::string random_suffix();
-
-[[noreturn]] void fail_io(const std::filesystem::path& path, std::string_view action, int error_number);
 
 }  // namespace takt

@@ -95,13 +95,7 @@ void MetricsWriter::write(const ValidMetrics& metrics) {
 
 void MetricsWriter::write_line(const std::string& line) {
   const std::string text = line + "\n";
-  std::size_t done = 0;
-  while (done < text.size()) {
-    const ssize_t put = ::write(descriptor_.get(), text.data() + done, text.size() - done);
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) fail_io(path_, "write", put < 0 ? errno : ENOSPC);
-    done += static_cast<std::size_t>(put);
-  }
+  write_all(descriptor_.get(), path_, text.data(), text.size());
 }
 
 void write_summary(const path& path, const RunSummary& summary) {
