@@ -39,7 +39,7 @@ void reference(const OpArgs& args, std::span<const Array* const> in, std::span<A
   }
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   const Constants c(node);
   const auto beta1 = static_cast<float>(c.beta1), beta2 = static_cast<float>(c.beta2),
              eps = static_cast<float>(c.eps), decay = static_cast<float>(c.decay);
@@ -78,7 +78,7 @@ const OpDef& adamw_op() {
                            .cost = cost_elementwise_update,
                            .placements = placements_elementwise_update,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .in_place = {{0, 0}, {1, 2}, {2, 3}},
                            .samples = {{.name = "one step", .build = build_sample}}};
   return op;

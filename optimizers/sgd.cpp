@@ -24,7 +24,7 @@ void reference(const OpArgs& args, std::span<const Array* const> in, std::span<A
   }
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   const auto momentum = static_cast<float>(node.attrs.number("momentum")),
              decay = static_cast<float>(node.attrs.number("decay"));
   return [=, n = node.input(0).num_elements(), threads = node.num_threads](const KernelArgs& k) {
@@ -56,7 +56,7 @@ const OpDef& sgd_op() {
                            .cost = cost_elementwise_update,
                            .placements = placements_elementwise_update,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .in_place = {{0, 0}, {1, 2}},
                            .samples = {{.name = "one step", .build = build_sample}}};
   return op;

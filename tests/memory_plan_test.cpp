@@ -212,7 +212,7 @@ void expect_scratch_for_every_rank(const StepPlan& plan, const std::string& what
     for (const Node& node : program.graph.nodes()) {
       if (node.op->cpu_scratch_bytes == nullptr) continue;
       const std::size_t planned = scratch_bytes(program.graph, node, plan.mesh, plan.num_threads);
-      CpuNode view{program.graph.args_of(node)};
+      KernelNode view{program.graph.args_of(node)};
       view.num_threads = plan.num_threads;
       for (int rank = 0; rank < plan.mesh.num_ranks(); ++rank) {
         view.ranges = axis_ranges(program.graph, node, plan.mesh, plan.mesh.coordinates(rank));

@@ -20,7 +20,7 @@ constexpr std::int64_t kBatch = 8, kSeq = 256, kEmbed = 256, kHeads = 4, kMlp = 
 TensorDesc f32(Dims dims) {
   return {std::move(dims), DType::kF32};
 }
-TensorDesc tokens_by(const std::string& axis, std::int64_t extent) {
+TensorDesc tokens_by(const Axis& axis, std::int64_t extent) {
   return f32({{"batch", kBatch}, {"seq", kSeq}, {axis, extent}});
 }
 

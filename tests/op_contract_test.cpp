@@ -78,7 +78,7 @@ struct Buffer {
 };
 
 // The elements of `global` that one of `num_ranks` holds when it is sharded along `axis`.
-std::vector<double> shard(const Array& global, const std::string& axis, int rank, int num_ranks) {
+std::vector<double> shard(const Array& global, const Axis& axis, int rank, int num_ranks) {
   std::vector<double> part;
   const auto a = static_cast<std::size_t>(find_axis(global.dims, axis));
   std::int64_t inner = 1;
@@ -127,7 +127,7 @@ class RankRun {
     for (auto& [name, attr] : attrs_.entries())
       if (Dims* dims = std::get_if<Dims>(&attr))
         *dims = local_desc({*dims, DType::kF32}, signature.outputs[0], num_ranks).dims;
-    CpuNode view{{node.name, attrs_, {}, {}}};
+    KernelNode view{{node.name, attrs_, {}, {}}};
     std::vector<void*> inputs, outputs;
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const Value& value = graph.value(node.inputs[i]);
@@ -161,7 +161,7 @@ class RankRun {
   const std::vector<float>& output(std::size_t i) const { return results_[i]; }
 
  private:
-  static void add_range(CpuNode& view, const TensorDesc& desc, const AxisPlacement& placement, int rank,
+  static void add_range(KernelNode& view, const TensorDesc& desc, const AxisPlacement& placement, int rank,
                         int num_ranks) {
     if (!placement.is_sharded()) return;
     const std::int64_t extent = desc.extent(placement.axis), local = extent / num_ranks;

@@ -215,7 +215,7 @@ class Generator {
 
   ValueId causal(ValueId x) {
     if (features(x).size() > 1 || find_axis(dims(x), "kv_heads") >= 0) return normalized(x);
-    const auto heads = [&](const std::string& axis, std::int64_t extent) {
+    const auto heads = [&](const Axis& axis, std::int64_t extent) {
       return projected(x, {{axis, extent}, {"head_dim", head_dim_}});
     };
     const ValueId q = rotary(graph_, heads("heads", heads_), 100.0, name("rotary"));

@@ -49,7 +49,7 @@ std::int64_t num_elements(const Dims& dims) {
   return product;
 }
 
-int find_axis(const Dims& dims, std::string_view axis) {
+int find_axis(const Dims& dims, const Axis& axis) {
   for (std::size_t i = 0; i < dims.size(); ++i)
     if (dims[i].axis == axis) return static_cast<int>(i);
   return -1;
@@ -64,7 +64,7 @@ std::string to_string(const Dims& dims) {
   return text + "]";
 }
 
-std::int64_t TensorDesc::extent(std::string_view axis) const {
+std::int64_t TensorDesc::extent(const Axis& axis) const {
   const int i = find_axis(dims, axis);
   TAKT_ASSERT(i >= 0, "no axis '", axis, "' in ", to_string(dims));
   return dims[static_cast<std::size_t>(i)].extent;

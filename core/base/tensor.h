@@ -6,7 +6,9 @@
 #include <iosfwd>
 #include <string>
 #include <string_view>
-#include <vector>
+
+#include "core/base/axis.h"
+#include "core/base/inline_vector.h"
 
 namespace takt {
 
@@ -19,15 +21,15 @@ std::ostream& operator<<(std::ostream& out, DType dtype);
 
 // One dimension: "batch", "embed", ... and how many elements it has.
 struct Dim {
-  std::string axis;
+  Axis axis;
   std::int64_t extent = 0;
   bool operator==(const Dim&) const = default;
 };
-using Dims = std::vector<Dim>;
+using Dims = InlineVector<Dim, kMaxRank>;
 
 std::int64_t num_elements(const Dims& dims);
 // The position of `axis` in `dims`, or -1.
-int find_axis(const Dims& dims, std::string_view axis);
+int find_axis(const Dims& dims, const Axis& axis);
 // "[batch=4, seq=256]"
 std::string to_string(const Dims& dims);
 
@@ -37,9 +39,9 @@ struct TensorDesc {
 
   std::int64_t num_elements() const { return takt::num_elements(dims); }
   std::size_t num_bytes() const { return static_cast<std::size_t>(num_elements()) * takt::num_bytes(dtype); }
-  bool has(std::string_view axis) const { return find_axis(dims, axis) >= 0; }
+  bool has(const Axis& axis) const { return find_axis(dims, axis) >= 0; }
   // Throws kBug if there is no such axis.
-  std::int64_t extent(std::string_view axis) const;
+  std::int64_t extent(const Axis& axis) const;
   bool operator==(const TensorDesc&) const = default;
 };
 std::string to_string(const TensorDesc& desc);  // "f32[batch=4, seq=256]"

@@ -20,10 +20,12 @@ struct Printer {
   std::string operator()(std::int64_t value) const { return std::to_string(value); }
   std::string operator()(double value) const { return concat(value); }
   std::string operator()(const std::string& value) const { return value; }
+  std::string operator()(DType value) const { return std::string(name_of(value)); }
+  std::string operator()(const Axis& value) const { return value.str(); }
   std::string operator()(const Dims& value) const { return to_string(value); }
   std::string operator()(const AxisNames& value) const {
     std::string text = "(";
-    for (const std::string& axis : value) text += (text.size() > 1 ? " " : "") + axis;
+    for (const Axis& axis : value) text += (text.size() > 1 ? " " : "") + axis.str();
     return text + ")";
   }
 };
@@ -41,6 +43,12 @@ double Attrs::number(const std::string& name) const {
 }
 const std::string& Attrs::text(const std::string& name) const {
   return typed<std::string>(entries_, name);
+}
+DType Attrs::dtype(const std::string& name) const {
+  return typed<DType>(entries_, name);
+}
+const Axis& Attrs::axis(const std::string& name) const {
+  return typed<Axis>(entries_, name);
 }
 const AxisNames& Attrs::axes(const std::string& name) const {
   return typed<AxisNames>(entries_, name);

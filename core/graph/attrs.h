@@ -13,10 +13,8 @@
 
 namespace takt {
 
-using AxisNames = std::vector<std::string>;
-// Dims are special: when a graph is spread over a mesh, their extents become local like those of the node's
-// output.
-using Attr = std::variant<bool, std::int64_t, double, std::string, AxisNames, Dims>;
+// Dims are special: when a graph is spread over a mesh, their extents become local like those of the node's output.
+using Attr = std::variant<bool, std::int64_t, double, DType, Axis, std::string, AxisNames, Dims>;
 
 class Attrs {
  public:
@@ -30,11 +28,14 @@ class Attrs {
   std::int64_t integer(const std::string& name) const;
   double number(const std::string& name) const;
   const std::string& text(const std::string& name) const;
+  DType dtype(const std::string& name) const;
+  const Axis& axis(const std::string& name) const;
   const AxisNames& axes(const std::string& name) const;
   const Dims& dims(const std::string& name) const;
 
   const std::map<std::string, Attr>& entries() const { return entries_; }
   std::map<std::string, Attr>& entries() { return entries_; }
+  bool operator==(const Attrs&) const = default;
 
  private:
   std::map<std::string, Attr> entries_;

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 
+#include "core/graph/rewriter.h"
+
 namespace takt {
 
 bool is_persistent(Role role) {
-  return role == Role::kParameter || role == Role::kState || role == Role::kAccumulator;
+  return role != Role::kIntermediate && role != Role::kInput;
 }
 
 std::string_view name_of(Role role) {
@@ -21,21 +23,30 @@ std::string_view name_of(Role role) {
       return "state";
     case Role::kAccumulator:
       return "accumulator";
+    case Role::kDerived:
+      return "derived";
   }
   fail(Fault::kBug, "name_of: unknown role");
 }
 
-AxisRange CpuNode::range(const TensorDesc& desc, std::string_view axis) const {
+std::string_view name_of(Phase phase) {
+  constexpr std::string_view names[] = {"forward", "backward", "update"};
+  return names[static_cast<std::size_t>(phase)];
+}
+
+AxisRange KernelNode::range(const TensorDesc& desc, const Axis& axis) const {
   for (const AxisRange& range : ranges)
     if (range.axis == axis) return range;
   const std::int64_t extent = desc.extent(axis);
-  return {std::string(axis), 0, extent, extent};
+  return {axis, 0, extent, extent};
 }
 
 ValueId Graph::add_value(Value value) {
   if (value.global_dims.empty()) value.global_dims = value.desc.dims;
+  const auto index = static_cast<int>(values_.size());
+  if (value.role != Role::kIntermediate) outside_.emplace(value.name, index);
   values_.push_back(std::move(value));
-  return {static_cast<int>(values_.size()) - 1};
+  return {index};
 }
 
 ValueId Graph::input(const std::string& name, TensorDesc desc) {
@@ -43,7 +54,7 @@ ValueId Graph::input(const std::string& name, TensorDesc desc) {
 }
 
 ValueId Graph::parameter(const std::string& name, TensorDesc desc, ParameterInfo info) {
-  if (const auto known = find(name)) {
+  if (const auto known = outside_.contains(name) ? find(name) : std::nullopt) {
     TAKT_ASSERT(value(*known).desc == desc, "parameter '", name, "' is used as ", desc, " and as ",
                 value(*known).desc);
     return *known;
@@ -52,14 +63,14 @@ ValueId Graph::parameter(const std::string& name, TensorDesc desc, ParameterInfo
       {.name = name, .desc = std::move(desc), .role = Role::kParameter, .parameter = std::move(info)});
 }
 
-ValueId Graph::persistent(const std::string& name, TensorDesc desc, Role role) {
-  TAKT_ASSERT(is_persistent(role) && !find(name), "persistent value '", name, "' exists already");
-  return add_value({.name = name, .desc = std::move(desc), .role = role});
+ValueId Graph::persistent(const std::string& name, TensorDesc desc, Role role, const std::string& of) {
+  TAKT_ASSERT(is_persistent(role) && !outside_.contains(name), "persistent value '", name, "' exists already");
+  return add_value({.name = name, .desc = std::move(desc), .role = role, .of = of});
 }
 
 std::vector<ValueId> Graph::append(const OpDef& op, std::vector<ValueId> inputs, Attrs attrs,
                                    const std::string& name) {
-  Node node{.op = &op, .name = name, .inputs = std::move(inputs), .attrs = std::move(attrs)};
+  Node node{.op = &op, .name = name, .inputs = std::move(inputs), .attrs = std::move(attrs), .tag = tag_};
   const std::vector<TensorDesc> descs = op.infer(args_of(node));
   std::vector<Value> outputs;
   for (std::size_t i = 0; i < descs.size(); ++i)
@@ -105,6 +116,8 @@ const Node& Graph::node(NodeId id) const {
 }
 
 std::optional<ValueId> Graph::find(std::string_view name) const {
+  if (const auto found = outside_.find(std::string(name)); found != outside_.end())
+    return ValueId{found->second};
   for (std::size_t i = 0; i < values_.size(); ++i)
     if (values_[i].name == name) return ValueId{static_cast<int>(i)};
   return std::nullopt;
@@ -130,22 +143,26 @@ Graph Graph::pruned() const {
     if (node_needed[i])
       for (const ValueId id : node.inputs) value_needed[static_cast<std::size_t>(id.index)] = true;
   }
-  Graph result;
-  std::vector<ValueId> moved(values_.size());
-  for (std::size_t i = 0; i < values_.size(); ++i)
-    if (values_[i].role != Role::kIntermediate) moved[i] = result.add_outside(values_[i]);
-  for (std::size_t i = 0; i < nodes_.size(); ++i) {
-    if (!node_needed[i]) continue;
-    Node node = nodes_[i];
-    std::vector<Value> outputs;
-    for (const ValueId id : node.outputs) outputs.push_back(value(id));
-    for (ValueId& id : node.inputs) id = moved[static_cast<std::size_t>(id.index)];
-    const std::vector<ValueId> ids = result.append_placed(std::move(node), outputs);
-    for (std::size_t k = 0; k < ids.size(); ++k)
-      moved[static_cast<std::size_t>(nodes_[i].outputs[k].index)] = ids[k];
-  }
-  for (const ValueId id : outputs_) result.mark_output(moved[static_cast<std::size_t>(id.index)]);
-  return result;
+  Rewriter rewriter(*this);
+  for (std::size_t i = 0; i < nodes_.size(); ++i)
+    if (node_needed[i]) rewriter.copy(nodes_[i]);
+  return std::move(rewriter).finish();
+}
+
+Users::Users(const Graph& graph) : first_(graph.values().size() + 1) {
+  for (const Node& node : graph.nodes())
+    for (const ValueId id : node.inputs) ++first_[static_cast<std::size_t>(id.index) + 1];
+  for (std::size_t v = 1; v < first_.size(); ++v) first_[v] += first_[v - 1];
+  nodes_.resize(first_.back());
+  std::vector<std::size_t> next = first_;
+  for (std::size_t n = 0; n < graph.nodes().size(); ++n)
+    for (const ValueId id : graph.nodes()[n].inputs)
+      nodes_[next[static_cast<std::size_t>(id.index)]++] = {static_cast<int>(n)};
+}
+
+std::span<const NodeId> Users::of(ValueId value) const {
+  const auto v = static_cast<std::size_t>(value.index);
+  return {nodes_.data() + first_[v], first_[v + 1] - first_[v]};
 }
 
 std::string to_string(const Graph& graph) {
@@ -164,7 +181,7 @@ std::string to_string(const Graph& graph) {
   for (const Node& node : graph.nodes()) {
     std::string line;
     for (const ValueId id : node.outputs) line += (line.empty() ? "" : ", ") + describe(id);
-    line += " = " + node.op->name + (node.mesh_axis.empty() ? "" : "<" + node.mesh_axis + ">") + "(";
+    line += " = " + node.op->name + (node.mesh_axes.empty() ? "" : "<" + to_string(node.mesh_axes) + ">") + "(";
     for (std::size_t i = 0; i < node.inputs.size(); ++i)
       line += (i ? ", %" : "%") + std::to_string(node.inputs[i].index);
     line += ")";

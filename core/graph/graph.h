@@ -1,5 +1,5 @@
-// Graph: values and the nodes that compute them, in execution order. Every value is written once, except that
-// the storage of persistent values is overwritten by in-place ops.
+// Graph: values and the nodes that compute them, in execution order. Every value is written once, except that the
+// storage of persistent values is overwritten by in-place ops.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "core/graph/op.h"
@@ -19,6 +20,7 @@ enum class Role {
   kParameter,     // persists; saved in checkpoints and exports
   kState,         // persists; optimizer state, saved in checkpoints
   kAccumulator,   // persists within a step: zero at its start, consumed by the update program
+  kDerived,       // persists; computed from parameters by the refresh program, or once at the start. Never saved
 };
 bool is_persistent(Role role);
 std::string_view name_of(Role role);
@@ -40,6 +42,20 @@ struct Value {
   Dims global_dims = {};     // as built, for one device
   Placement placement = {};  // empty until parallelize
   std::optional<ParameterInfo> parameter = {};
+  // Accumulators, state and derived values: the parameter whose gradient, state or copy this is. Empty for a value of
+  // the whole step (the loss) or of none (a constant table).
+  std::string of = {};
+};
+
+// The part of a step that a node belongs to.
+enum class Phase : std::uint8_t { kForward, kBackward, kUpdate };
+std::string_view name_of(Phase phase);
+
+// Where a node stands in the model.
+struct Tag {
+  int block = -1;  // the layer; -1: outside of layers
+  Phase phase = Phase::kForward;
+  bool operator==(const Tag&) const = default;
 };
 
 struct Node {
@@ -48,7 +64,9 @@ struct Node {
   std::vector<ValueId> inputs = {};
   std::vector<ValueId> outputs = {};
   Attrs attrs = {};
-  std::string mesh_axis = {};  // collective ops: the axis whose group takes part
+  MeshAxisNames mesh_axes = {};  // ops that need a group: the axes along which its ranks differ
+  Tag tag = {};
+  int stream = 0;  // set by the schedule pass: 0 computes, others communicate
 };
 
 class Graph {
@@ -57,7 +75,12 @@ class Graph {
   // Asking again for the same parameter gives the same value (tied weights). Throws kBug if the descriptions
   // differ.
   ValueId parameter(const std::string& name, TensorDesc desc, ParameterInfo info);
-  ValueId persistent(const std::string& name, TensorDesc desc, Role role);
+  // `of`: the parameter it belongs to, see Value. Throws kBug if the name is taken.
+  ValueId persistent(const std::string& name, TensorDesc desc, Role role, const std::string& of = {});
+
+  // Nodes appended from now on carry this tag.
+  void set_tag(Tag tag) { tag_ = tag; }
+  Tag tag() const { return tag_; }
 
   // Appends a node; its output shapes come from the op's rule. `name` also names the outputs.
   std::vector<ValueId> append(const OpDef& op, std::vector<ValueId> inputs, Attrs attrs,
@@ -77,6 +100,7 @@ class Graph {
   const Node& node(NodeId id) const;
   const std::vector<Value>& values() const { return values_; }
   const std::vector<Node>& nodes() const { return nodes_; }
+  // The first value of that name. Inputs and persistent values are found by an index, others by looking at all.
   std::optional<ValueId> find(std::string_view name) const;
   OpArgs args_of(const Node& node) const;
 
@@ -89,14 +113,42 @@ class Graph {
   std::vector<Value> values_;
   std::vector<Node> nodes_;
   std::vector<ValueId> outputs_;
+  std::unordered_map<std::string, int> outside_;  // inputs and persistent values by name
+  Tag tag_;
+};
+
+// Tags nodes with a layer while it lives, then gives the graph its former tag back.
+class BlockScope {
+ public:
+  BlockScope(Graph& graph, int block) : graph_(graph), before_(graph.tag()) {
+    graph_.set_tag({block, before_.phase});
+  }
+  ~BlockScope() { graph_.set_tag(before_); }
+  BlockScope(const BlockScope&) = delete;
+  BlockScope& operator=(const BlockScope&) = delete;
+
+ private:
+  Graph& graph_;
+  Tag before_;
+};
+
+// Who reads each value: made once, asked often.
+class Users {
+ public:
+  explicit Users(const Graph& graph);
+  // The nodes that read the value, in order, once for every time they read it.
+  std::span<const NodeId> of(ValueId value) const;
+
+ private:
+  std::vector<std::size_t> first_;  // by value, into nodes_; one more at the end
+  std::vector<NodeId> nodes_;
 };
 
 // One line a node: "%12 f32[batch=4, embed=8] S(batch),R = matmul(%3, %7) {…}  # layers.0.q".
 std::string to_string(const Graph& graph);
 
-// Checks what must hold between passes: inputs come before uses, names are unique, shapes are what the ops'
-// rules say, in-place nodes are the last readers of what they overwrite. Throws kBug naming the pass and the
-// node.
+// Checks what must hold between passes: inputs come before uses, names are unique, shapes are what the ops' rules say,
+// in-place nodes are the last readers of what they overwrite. Throws kBug naming the pass and the node.
 void verify(const Graph& graph, std::string_view after_pass);
 
 }  // namespace takt

@@ -62,20 +62,20 @@ struct OpPlacement {
 
 // The piece of a sharded axis that this rank holds, for ops that count along the axis (look-ups, masks).
 struct AxisRange {
-  std::string axis;
+  Axis axis;
   std::int64_t offset = 0;     // global index of the first local element
   std::int64_t num_valid = 0;  // leading local elements that exist globally; the others are padding
   std::int64_t num_global = 0;
 };
 
-// A node as its CPU kernel is prepared on one rank.
-struct CpuNode : OpArgs {
+// A node as a device prepares its kernel on one rank.
+struct KernelNode : OpArgs {
   std::vector<AxisRange> ranges = {};  // the sharded axes of the inputs and outputs
-  Communicator* group = nullptr;       // collective ops: the ranks along the node's mesh axis
-  int num_threads = 1;
+  Communicator* group = nullptr;       // ops with needs_group: the ranks along the node's mesh axes
+  int num_threads = 1;                 // of the CPU
 
   // This rank's piece of an axis; the whole axis if it is not sharded.
-  AxisRange range(const TensorDesc& desc, std::string_view axis) const;
+  AxisRange range(const TensorDesc& desc, const Axis& axis) const;
 };
 
 // Where a node's tensors lie; fixed when the memory plan is made. Scratch is aligned to 64 bytes.
@@ -83,6 +83,7 @@ struct KernelArgs {
   std::span<void* const> inputs;
   std::span<void* const> outputs;
   void* scratch = nullptr;
+  StreamHandle stream = nullptr;  // on which a GPU kernel is queued; null on the CPU, where it is done on return
 
   template <class T>
   const T* input(std::size_t i) const {
@@ -93,7 +94,16 @@ struct KernelArgs {
     return static_cast<T*>(outputs[i]);
   }
 };
-using CpuKernel = std::function<void(const KernelArgs&)>;
+using Kernel = std::function<void(const KernelArgs&)>;
+
+// How one kind of device runs an op.
+struct DeviceKernel {
+  // Prepares the kernel of one node: primitives are created here, once. Null: this build has no kernel for the op.
+  Kernel (*prepare)(const KernelNode&) = nullptr;
+  // Bytes of scratch the kernel wants in every run, on any rank; null: none.
+  std::size_t (*scratch_bytes)(const KernelNode&) = nullptr;
+  bool bf16 = false;  // takes bf16 tensors, besides f32 and i32
+};
 
 // A tensor of the reference interpreter: row-major doubles, whatever the dtype.
 struct Array {
@@ -127,17 +137,16 @@ struct OpDef {
   // Plain loops in double precision, written to be read. Outputs have their dims and zeros. Null:
   // collectives.
   void (*reference)(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) = nullptr;
-  // Prepares the CPU kernel of one node: primitives are created here, once.
-  CpuKernel (*cpu)(const CpuNode&) = nullptr;
-  std::size_t (*cpu_scratch_bytes)(const CpuNode&) = nullptr;  // null: none
-  const void* cuda = nullptr;                                  // null: not compiled in
+  DeviceKernel cpu = {};
+  DeviceKernel cuda = {};
   // Output i lives in the storage of input j and overwrites it: {i, j}.
   std::vector<std::pair<int, int>> in_place = {};
   // Output 0 may live in the storage of input 0 if nobody needs that input any more.
   bool may_overwrite_input = false;
   // The op adds to a buffer over micro-batches: a partial sum stays partial, to be reduced once a step.
   bool defers_reduction = false;
-  bool is_collective = false;
+  bool needs_group = false;   // the kernel asks its group who else there is
+  bool communicates = false;  // and moves data between its ranks
   std::vector<Sample> samples = {};
 };
 

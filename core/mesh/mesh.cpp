@@ -1,6 +1,8 @@
 // Rank numbers and coordinates on the mesh.
 #include "core/mesh/mesh.h"
 
+#include <algorithm>
+
 #include "core/base/error.h"
 
 namespace takt {
@@ -11,15 +13,27 @@ int Mesh::num_ranks() const {
   return product;
 }
 
-int Mesh::find(std::string_view axis) const {
+int Mesh::find(const Axis& axis) const {
   for (std::size_t i = 0; i < axes.size(); ++i)
     if (axes[i].name == axis) return static_cast<int>(i);
   return -1;
 }
 
-int Mesh::size_of(std::string_view axis) const {
+int Mesh::size_of(const Axis& axis) const {
   const int i = find(axis);
   return i < 0 ? 1 : axes[static_cast<std::size_t>(i)].size;
+}
+
+bool Mesh::cuts_inside(int inner, int outer) const {
+  const int a = axes[static_cast<std::size_t>(inner)].cut, b = axes[static_cast<std::size_t>(outer)].cut;
+  return a > b || (a == b && inner > outer);
+}
+
+std::vector<int> Mesh::cut_order() const {
+  std::vector<int> order;
+  for (std::size_t i = 0; i < axes.size(); ++i) order.push_back(static_cast<int>(i));
+  std::sort(order.begin(), order.end(), [this](int a, int b) { return cuts_inside(b, a); });
+  return order;
 }
 
 std::vector<int> Mesh::coordinates(int rank) const {
@@ -32,21 +46,31 @@ std::vector<int> Mesh::coordinates(int rank) const {
   return coordinates;
 }
 
-std::vector<int> Mesh::group(int rank, int axis) const {
-  const auto a = static_cast<std::size_t>(axis);
-  int stride = 1;
-  for (std::size_t i = a + 1; i < axes.size(); ++i) stride *= axes[i].size;
-  const int first = rank - coordinates(rank)[a] * stride;
-  std::vector<int> ranks;
-  for (int i = 0; i < axes[a].size; ++i) ranks.push_back(first + i * stride);
+std::vector<int> Mesh::group(int rank, const MeshAxisNames& along) const {
+  const std::vector<int> own = coordinates(rank);
+  std::vector<int> ranks = {0};
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    const bool varies = std::find(along.begin(), along.end(), axes[i].name) != along.end();
+    std::vector<int> extended;
+    for (const int so_far : ranks)
+      for (int c = varies ? 0 : own[i]; c < (varies ? axes[i].size : own[i] + 1); ++c)
+        extended.push_back(so_far * axes[i].size + c);
+    ranks = std::move(extended);
+  }
   return ranks;
 }
 
 std::string to_string(const Mesh& mesh) {
   std::string text;
   for (const MeshAxis& axis : mesh.axes)
-    text += (text.empty() ? "" : " ") + axis.name + "=" + std::to_string(axis.size);
+    text += (text.empty() ? "" : " ") + axis.name.str() + "=" + std::to_string(axis.size);
   return text.empty() ? "one rank" : text;
+}
+
+std::string to_string(const MeshAxisNames& mesh_axes) {
+  std::string text;
+  for (const Axis& axis : mesh_axes) text += (text.empty() ? "" : "+") + axis.str();
+  return text;
 }
 
 }  // namespace takt

@@ -4,7 +4,7 @@
 namespace takt {
 
 std::string to_string(const AxisPlacement& placement) {
-  if (placement.is_sharded()) return "S(" + placement.axis + ")";
+  if (placement.is_sharded()) return "S(" + placement.axis.str() + ")";
   if (placement.is_partial()) return "P(" + std::string(name_of(placement.reduce)) + ")";
   return "R";
 }

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "collectives/communicator.h"
+#include "core/base/axis.h"
+#include "core/mesh/mesh.h"
 
 namespace takt {
 
@@ -16,11 +16,11 @@ namespace takt {
 struct AxisPlacement {
   enum class Kind { kReplicated, kSharded, kPartial };
   Kind kind = Kind::kReplicated;
-  std::string axis;                  // sharded: the tensor axis
+  Axis axis;                         // sharded: the tensor axis
   ReduceOp reduce = ReduceOp::kSum;  // partial: how the ranks' pieces make the value
 
   static AxisPlacement replicated() { return {}; }
-  static AxisPlacement sharded(std::string axis) { return {Kind::kSharded, std::move(axis), ReduceOp::kSum}; }
+  static AxisPlacement sharded(const Axis& axis) { return {Kind::kSharded, axis, ReduceOp::kSum}; }
   static AxisPlacement partial(ReduceOp reduce = ReduceOp::kSum) { return {Kind::kPartial, {}, reduce}; }
 
   bool is_replicated() const { return kind == Kind::kReplicated; }
@@ -29,7 +29,8 @@ struct AxisPlacement {
   bool operator==(const AxisPlacement&) const = default;
 };
 
-using Placement = std::vector<AxisPlacement>;  // one entry a mesh axis
+// One entry a mesh axis. Where several mesh axes cut the same tensor axis, Mesh::cut_order() says which cuts first.
+using Placement = InlineVector<AxisPlacement, kMaxMeshAxes>;
 
 std::string to_string(const AxisPlacement& placement);  // "R", "S(heads)", "P(sum)"
 std::string to_string(const Placement& placement);      // "R,S(heads)"

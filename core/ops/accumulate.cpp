@@ -30,7 +30,7 @@ void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Ar
     outputs[0].data[i] = inputs[0]->data[i] + inputs[1]->data[i];
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   return [n = node.input(0).num_elements(), threads = node.num_threads](const KernelArgs& k) {
     const float* x = k.input<float>(1);
     float* buffer = k.output<float>(0);
@@ -48,7 +48,7 @@ const OpDef& accumulate_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .in_place = {{0, 0}},
                            .defers_reduction = true,
                            .samples = {{.name = "4 x 8", .build = [](Graph& g) {

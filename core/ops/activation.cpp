@@ -81,7 +81,7 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
     outputs[0].data[i] = activation_reference(args.attrs.text("kind"), inputs[0]->data[i]);
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   return [kind = node.attrs.text("kind"), n = node.input(0).num_elements(), t = node.num_threads](
              const KernelArgs& k) { activate(kind, k.input<float>(0), k.output<float>(0), n, t); };
 }
@@ -105,7 +105,7 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
         activation_slope_reference(args.attrs.text("kind"), inputs[0]->data[i]) * inputs[1]->data[i];
 }
 
-CpuKernel cpu_grad(const CpuNode& node) {
+Kernel cpu_grad(const KernelNode& node) {
   const bool silu = node.attrs.text("kind") == "silu";
   return [silu, n = node.input(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
     (silu ? run_slope<Silu> : run_slope<Gelu>)(k.input<float>(0), k.input<float>(1), k.output<float>(0), n,
@@ -154,7 +154,7 @@ const OpDef& activation_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .may_overwrite_input = true,
                            .samples = samples(false)};
   return op;
@@ -166,7 +166,7 @@ const OpDef& activation_grad_op() {
                            .cost = cost,
                            .placements = placements_grad,
                            .reference = reference_grad,
-                           .cpu = cpu_grad,
+                           .cpu = {cpu_grad},
                            .may_overwrite_input = true,
                            .samples = samples(true)};
   return op;

@@ -58,7 +58,7 @@ void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Ar
       outputs[0].data[i] += term->data[i % term->data.size()];
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   std::vector<std::int64_t> term_elements;
   for (const TensorDesc& input : node.inputs) term_elements.push_back(input.num_elements());
   return [term_elements, n = node.output(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
@@ -98,7 +98,7 @@ const OpDef& add_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .may_overwrite_input = true,
                            .samples = samples()};
   return op;

@@ -157,7 +157,7 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
       }
 }
 
-AttentionShape shape_of(const CpuNode& node, const TensorDesc& q, const TensorDesc& k) {
+AttentionShape shape_of(const KernelNode& node, const TensorDesc& q, const TensorDesc& k) {
   const AxisRange heads = node.range(q, "heads"), kv = node.range(k, "kv_heads");
   AttentionShape shape{.batch = q.extent("batch"),
                        .seq = q.extent("seq"),
@@ -170,7 +170,7 @@ AttentionShape shape_of(const CpuNode& node, const TensorDesc& q, const TensorDe
   return shape;
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   return [shape = shape_of(node, node.input(0), node.input(1)),
           threads = node.num_threads](const KernelArgs& k) {
     attention_forward(shape, {k.input<float>(0), k.input<float>(1), k.input<float>(2)}, k.output<float>(0),
@@ -178,11 +178,11 @@ CpuKernel cpu(const CpuNode& node) {
   };
 }
 
-std::size_t scratch(const CpuNode& node) {
+std::size_t scratch(const KernelNode& node) {
   return attention_scratch_bytes(node.num_threads);
 }
 
-CpuKernel cpu_grad(const CpuNode& node) {
+Kernel cpu_grad(const KernelNode& node) {
   return [shape = shape_of(node, node.input(1), node.input(2)),
           threads = node.num_threads](const KernelArgs& k) {
     const AttentionSaved saved{k.input<float>(0), k.input<float>(4), k.input<float>(5)};
@@ -225,8 +225,7 @@ const OpDef& attention_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = cpu,
-                           .cpu_scratch_bytes = scratch,
+                           .cpu = {cpu, scratch},
                            .samples = samples(false)};
   return op;
 }
@@ -237,8 +236,7 @@ const OpDef& attention_grad_op() {
                            .cost = cost_grad,
                            .placements = placements_grad,
                            .reference = reference_grad,
-                           .cpu = cpu_grad,
-                           .cpu_scratch_bytes = scratch,
+                           .cpu = {cpu_grad, scratch},
                            .samples = samples(true)};
   return op;
 }

@@ -25,7 +25,7 @@ struct AxisView {
   std::int64_t outer = 1, extent = 1, inner = 1;
 };
 
-AxisView view_along(const Dims& dims, const std::string& axis) {
+AxisView view_along(const Dims& dims, const Axis& axis) {
   AxisView view;
   bool after = false;
   for (const Dim& dim : dims) {
@@ -49,14 +49,14 @@ void copy_slices(const float* x, const AxisView& from_view, std::int64_t from, f
 std::int64_t ranks_of(const OpArgs& args) {
   return args.attrs.integer("ranks");
 }
-const std::string& axis_of(const OpArgs& args) {
-  return args.attrs.text("axis");
+const Axis& axis_of(const OpArgs& args) {
+  return args.attrs.axis("axis");
 }
 ReduceOp reduce_of(const OpArgs& args) {
   return args.attrs.text("op") == "max" ? ReduceOp::kMax : ReduceOp::kSum;
 }
 
-TensorDesc with_extent(TensorDesc desc, const std::string& axis, std::int64_t extent) {
+TensorDesc with_extent(TensorDesc desc, const Axis& axis, std::int64_t extent) {
   const int i = find_axis(desc.dims, axis);
   TAKT_ASSERT(i >= 0, "conversion: no axis '", axis, "' in ", desc);
   desc.dims[static_cast<std::size_t>(i)].extent = extent;
@@ -78,7 +78,7 @@ std::vector<TensorDesc> infer_gather(const OpArgs& args) {
   return {with_extent(args.input(0), axis_of(args), args.attrs.integer("extent"))};
 }
 std::vector<TensorDesc> infer_all_to_all(const OpArgs& args) {
-  const std::string &to = axis_of(args), &from = args.attrs.text("from");
+  const Axis &to = axis_of(args), &from = args.attrs.axis("from");
   const TensorDesc& x = args.input(0);
   return {with_extent(with_extent(x, to, piece(x.extent(to), ranks_of(args))), from,
                       x.extent(from) * ranks_of(args))};
@@ -89,16 +89,16 @@ Cost cost(const OpArgs& args) {
 }
 
 // Room for all ranks' pieces in rank order.
-std::size_t pieces_bytes(const CpuNode& node) {
+std::size_t pieces_bytes(const KernelNode& node) {
   const std::size_t local = std::min(node.input(0).num_bytes(), node.output(0).num_bytes());
   return local * static_cast<std::size_t>(ranks_of(node));
 }
 // The same, once to send and once to receive; the output has all pieces, padding included.
-std::size_t twice_output_bytes(const CpuNode& node) {
+std::size_t twice_output_bytes(const KernelNode& node) {
   return 2 * node.output(0).num_bytes();
 }
 
-CpuKernel cpu_all_reduce(const CpuNode& node) {
+Kernel cpu_all_reduce(const KernelNode& node) {
   std::vector<std::int64_t> num_elements;
   for (const TensorDesc& input : node.inputs) num_elements.push_back(input.num_elements());
   return [num_elements, name = node.name, group = node.group, op = reduce_of(node)](const KernelArgs& k) {
@@ -112,7 +112,7 @@ CpuKernel cpu_all_reduce(const CpuNode& node) {
   };
 }
 
-CpuKernel cpu_all_gather(const CpuNode& node) {
+Kernel cpu_all_gather(const KernelNode& node) {
   const AxisView in = view_along(node.input(0).dims, axis_of(node)),
                  out = view_along(node.output(0).dims, axis_of(node));
   return [=, n = node.input(0).num_elements(), ranks = ranks_of(node), name = node.name,
@@ -136,7 +136,7 @@ void cut(const float* x, const AxisView& in, const AxisView& out, std::int64_t r
   }
 }
 
-CpuKernel cpu_reduce_scatter(const CpuNode& node) {
+Kernel cpu_reduce_scatter(const KernelNode& node) {
   const AxisView in = view_along(node.input(0).dims, axis_of(node)),
                  out = view_along(node.output(0).dims, axis_of(node));
   return [=, n = node.output(0).num_elements(), ranks = ranks_of(node), op = reduce_of(node),
@@ -147,8 +147,8 @@ CpuKernel cpu_reduce_scatter(const CpuNode& node) {
   };
 }
 
-CpuKernel cpu_all_to_all(const CpuNode& node) {
-  const std::string &to = axis_of(node), &from = node.attrs.text("from");
+Kernel cpu_all_to_all(const KernelNode& node) {
+  const Axis &to = axis_of(node), &from = node.attrs.axis("from");
   TensorDesc part = node.input(0);  // what one rank sends to another
   part = with_extent(part, to, node.output(0).extent(to));
   const AxisView in_to = view_along(node.input(0).dims, to), part_to = view_along(part.dims, to);
@@ -165,7 +165,7 @@ CpuKernel cpu_all_to_all(const CpuNode& node) {
   };
 }
 
-CpuKernel cpu_local_slice(const CpuNode& node) {
+Kernel cpu_local_slice(const KernelNode& node) {
   const AxisView in = view_along(node.input(0).dims, axis_of(node)),
                  out = view_along(node.output(0).dims, axis_of(node));
   const std::int64_t from = node.group->rank() * out.extent,
@@ -177,7 +177,7 @@ CpuKernel cpu_local_slice(const CpuNode& node) {
   };
 }
 
-CpuKernel cpu_keep_on_first(const CpuNode& node) {
+Kernel cpu_keep_on_first(const KernelNode& node) {
   return [n = node.input(0).num_elements(), keeps = node.group->rank() == 0](const KernelArgs& k) {
     if (!keeps)
       std::fill_n(k.output<float>(0), n, 0.0f);
@@ -192,9 +192,9 @@ const OpDef& all_gather_op() {
   static const OpDef op = {.name = "all_gather",
                            .infer = infer_gather,
                            .cost = cost,
-                           .cpu = cpu_all_gather,
-                           .cpu_scratch_bytes = pieces_bytes,
-                           .is_collective = true};
+                           .cpu = {cpu_all_gather, pieces_bytes},
+                           .needs_group = true,
+                           .communicates = true};
   return op;
 }
 
@@ -202,9 +202,10 @@ const OpDef& all_reduce_op() {
   static const OpDef op = {.name = "all_reduce",
                            .infer = infer_same,
                            .cost = cost,
-                           .cpu = cpu_all_reduce,
+                           .cpu = {cpu_all_reduce},
                            .may_overwrite_input = true,
-                           .is_collective = true};
+                           .needs_group = true,
+                           .communicates = true};
   return op;
 }
 
@@ -212,9 +213,9 @@ const OpDef& all_to_all_op() {
   static const OpDef op = {.name = "all_to_all",
                            .infer = infer_all_to_all,
                            .cost = cost,
-                           .cpu = cpu_all_to_all,
-                           .cpu_scratch_bytes = twice_output_bytes,
-                           .is_collective = true};
+                           .cpu = {cpu_all_to_all, twice_output_bytes},
+                           .needs_group = true,
+                           .communicates = true};
   return op;
 }
 
@@ -222,9 +223,9 @@ const OpDef& keep_on_first_op() {
   static const OpDef op = {.name = "keep_on_first",
                            .infer = infer_same,
                            .cost = cost,
-                           .cpu = cpu_keep_on_first,
+                           .cpu = {cpu_keep_on_first},
                            .may_overwrite_input = true,
-                           .is_collective = true};
+                           .needs_group = true};
   return op;
 }
 
@@ -232,8 +233,8 @@ const OpDef& local_slice_op() {
   static const OpDef op = {.name = "local_slice",
                            .infer = infer_piece,
                            .cost = cost,
-                           .cpu = cpu_local_slice,
-                           .is_collective = true};
+                           .cpu = {cpu_local_slice},
+                           .needs_group = true};
   return op;
 }
 
@@ -241,9 +242,9 @@ const OpDef& reduce_scatter_op() {
   static const OpDef op = {.name = "reduce_scatter",
                            .infer = infer_piece,
                            .cost = cost,
-                           .cpu = cpu_reduce_scatter,
-                           .cpu_scratch_bytes = pieces_bytes,
-                           .is_collective = true};
+                           .cpu = {cpu_reduce_scatter, pieces_bytes},
+                           .needs_group = true,
+                           .communicates = true};
   return op;
 }
 

@@ -22,7 +22,7 @@
 namespace takt {
 namespace {
 
-const std::string& vocab_axis(const TensorDesc& logits) {
+const Axis& vocab_axis(const TensorDesc& logits) {
   return logits.dims.back().axis;
 }
 TensorDesc one_a_token(const TensorDesc& logits) {
@@ -64,7 +64,7 @@ void reference_sum_exp(const OpArgs& args, std::span<const Array* const> inputs,
     outputs[0].data[i / width] += std::exp(inputs[0]->data[i] - inputs[1]->data[i / width]);
 }
 
-CpuKernel cpu_sum_exp(const CpuNode& node) {
+Kernel cpu_sum_exp(const KernelNode& node) {
   const AxisRange vocab = node.range(node.input(0), vocab_axis(node.input(0)));
   const std::int64_t width = node.input(0).dims.back().extent, rows = node.output(0).num_elements();
   return [=, threads = node.num_threads](const KernelArgs& k) {
@@ -96,7 +96,7 @@ void reference_pick(const OpArgs& args, std::span<const Array* const> inputs, st
     outputs[0].data[t] = inputs[0]->data[t * width + static_cast<std::size_t>(inputs[1]->data[t])];
 }
 
-CpuKernel cpu_pick(const CpuNode& node) {
+Kernel cpu_pick(const KernelNode& node) {
   const AxisRange vocab = node.range(node.input(0), vocab_axis(node.input(0)));
   const std::int64_t width = node.input(0).dims.back().extent, rows = node.output(0).num_elements();
   return [=](const KernelArgs& k) {
@@ -135,7 +135,7 @@ void reference_loss(const OpArgs&, std::span<const Array* const> inputs, std::sp
     outputs[0].data[t] = inputs[2]->data[t] + std::log(inputs[3]->data[t]) - inputs[4]->data[t];
 }
 
-CpuKernel cpu_loss(const CpuNode& node) {
+Kernel cpu_loss(const KernelNode& node) {
   return [rows = node.output(0).num_elements()](const KernelArgs& k) {
     for (std::int64_t t = 0; t < rows; ++t)
       k.output<float>(0)[t] = k.input<float>(2)[t] + std::log(k.input<float>(3)[t]) - k.input<float>(4)[t];
@@ -164,7 +164,7 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
   }
 }
 
-CpuKernel cpu_grad(const CpuNode& node) {
+Kernel cpu_grad(const KernelNode& node) {
   const AxisRange vocab = node.range(node.input(0), vocab_axis(node.input(0)));
   const std::int64_t width = node.input(0).dims.back().extent, rows = node.input(1).num_elements();
   return [=, threads = node.num_threads](const KernelArgs& k) {
@@ -216,7 +216,7 @@ const OpDef& sum_exp_op() {
                            .cost = cost,
                            .placements = token_and_vocab_rules,
                            .reference = reference_sum_exp,
-                           .cpu = cpu_sum_exp,
+                           .cpu = {cpu_sum_exp},
                            .samples = sample(build_sum_exp)};
   return op;
 }
@@ -227,7 +227,7 @@ const OpDef& pick_op() {
                            .cost = cost,
                            .placements = token_and_vocab_rules,
                            .reference = reference_pick,
-                           .cpu = cpu_pick,
+                           .cpu = {cpu_pick},
                            .samples = sample(build_pick)};
   return op;
 }
@@ -239,7 +239,7 @@ const OpDef& cross_entropy_op() {
                            .cost = cost,
                            .placements = placements_loss,
                            .reference = reference_loss,
-                           .cpu = cpu_loss,
+                           .cpu = {cpu_loss},
                            .samples = sample(build_loss)};
   return op;
 }
@@ -250,7 +250,7 @@ const OpDef& cross_entropy_grad_op() {
                            .cost = cost,
                            .placements = placements_grad,
                            .reference = reference_grad,
-                           .cpu = cpu_grad,
+                           .cpu = {cpu_grad},
                            .may_overwrite_input = true,
                            .samples = sample(build_grad)};
   return op;

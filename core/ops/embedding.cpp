@@ -15,7 +15,7 @@
 namespace takt {
 namespace {
 
-const std::string& row_axis(const TensorDesc& table) {
+const Axis& row_axis(const TensorDesc& table) {
   return table.dims.at(0).axis;
 }
 
@@ -60,7 +60,7 @@ void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Ar
           inputs[0]->data[static_cast<std::size_t>(inputs[1]->data[t]) * columns + c];
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   const AxisRange rows = node.range(node.input(0), row_axis(node.input(0)));
   return [rows, columns = node.input(0).dims[1].extent, n = node.input(1).num_elements(),
           threads = node.num_threads](const KernelArgs& k) {
@@ -96,7 +96,7 @@ void reference_grad(const OpArgs&, std::span<const Array* const> inputs, std::sp
           inputs[0]->data[t * columns + c];
 }
 
-CpuKernel cpu_grad(const CpuNode& node) {
+Kernel cpu_grad(const KernelNode& node) {
   const AxisRange rows = node.range(node.output(0), row_axis(node.output(0)));
   const std::int64_t num_elements = node.output(0).num_elements();
   return [=, columns = node.output(0).dims[1].extent, n = node.input(1).num_elements(),
@@ -129,7 +129,7 @@ const OpDef& embedding_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .samples = {{.name = "12 rows",
                                         .build =
                                             [](Graph& g) {
@@ -147,7 +147,7 @@ const OpDef& embedding_grad_op() {
       .cost = cost,
       .placements = placements_grad,
       .reference = reference_grad,
-      .cpu = cpu_grad,
+      .cpu = {cpu_grad},
       .samples = {
           {.name = "12 rows",
            .build =

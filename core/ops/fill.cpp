@@ -24,7 +24,7 @@ void reference(const OpArgs& args, std::span<const Array* const>, std::span<Arra
   std::fill(outputs[0].data.begin(), outputs[0].data.end(), args.attrs.number("value"));
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   return [value = static_cast<float>(node.attrs.number("value")), n = node.output(0).num_elements()](
              const KernelArgs& k) { std::fill_n(k.output<float>(0), n, value); };
 }
@@ -37,7 +37,7 @@ const OpDef& fill_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .samples = {{.name = "2.5", .build = [](Graph& g) {
                                           fill(g, {{{"batch", 4}, {"embed", 8}}, DType::kF32}, 2.5, "y");
                                         }}}};

@@ -46,7 +46,7 @@ void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Ar
     outputs[0].data[i] = activation_reference("silu", inputs[0]->data[i]) * inputs[1]->data[i];
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   return [n = node.input(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
     const float *g = k.input<float>(0), *u = k.input<float>(1);
     float* y = k.output<float>(0);
@@ -69,7 +69,7 @@ void reference_grad(const OpArgs&, std::span<const Array* const> inputs, std::sp
   }
 }
 
-CpuKernel cpu_grad(const CpuNode& node) {
+Kernel cpu_grad(const KernelNode& node) {
   return [n = node.input(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
     const float *g = k.input<float>(0), *u = k.input<float>(1), *dy = k.input<float>(2);
     float *dg = k.output<float>(0), *du = k.output<float>(1);
@@ -103,7 +103,7 @@ const OpDef& gated_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .may_overwrite_input = true,
                            .samples = {sample(false)}};
   return op;
@@ -115,7 +115,7 @@ const OpDef& gated_grad_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference_grad,
-                           .cpu = cpu_grad,
+                           .cpu = {cpu_grad},
                            .samples = {sample(true)}};
   return op;
 }

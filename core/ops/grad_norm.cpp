@@ -36,7 +36,7 @@ void reference_squares(const OpArgs&, std::span<const Array* const> inputs, std:
   for (const double x : inputs[0]->data) outputs[0].data[0] += x * x;
 }
 
-CpuKernel cpu_squares(const CpuNode& node) {
+Kernel cpu_squares(const KernelNode& node) {
   return [n = node.input(0).num_elements()](const KernelArgs& k) {
     const float* x = k.input<float>(0);
     double sums[8] = {};
@@ -73,7 +73,7 @@ void reference_clip(const OpArgs& args, std::span<const Array* const> inputs, st
   outputs[1].data[0] = factor_of(outputs[0].data[0], args.attrs.number("max_norm"));
 }
 
-CpuKernel cpu_clip(const CpuNode& node) {
+Kernel cpu_clip(const KernelNode& node) {
   return [max_norm = node.attrs.number("max_norm")](const KernelArgs& k) {
     const double norm = std::sqrt(static_cast<double>(k.input<float>(0)[0]));
     k.output<float>(0)[0] = static_cast<float>(norm);
@@ -95,7 +95,7 @@ const OpDef& sum_squares_op() {
       .cost = cost,
       .placements = placements_squares,
       .reference = reference_squares,
-      .cpu = cpu_squares,
+      .cpu = {cpu_squares},
       .samples = {{.name = "4 x 8", .build = [](Graph& g) {
                      sum_squares(g, g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32}), "y");
                    }}}};
@@ -108,7 +108,7 @@ const OpDef& clip_factor_op() {
                            .cost = cost,
                            .placements = placements_clip,
                            .reference = reference_clip,
-                           .cpu = cpu_clip,
+                           .cpu = {cpu_clip},
                            .samples = {{.name = "clipped", .build = build_clip}}};
   return op;
 }

@@ -27,7 +27,7 @@ struct Grouping {
   AxisNames stacked, rows, columns, contracted;
 };
 
-bool contains(const AxisNames& names, const std::string& name) {
+bool contains(const AxisNames& names, const Axis& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
@@ -88,7 +88,7 @@ Lowered lower(const OpArgs& args) {
   const Grouping g = group_axes(args);
   const auto extent = [&](const AxisNames& names, std::size_t input) {
     std::int64_t product = 1;
-    for (const std::string& name : names) product *= args.input(input).extent(name);
+    for (const Axis& name : names) product *= args.input(input).extent(name);
     return product;
   };
   Lowered lowered;
@@ -116,7 +116,7 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
   TAKT_REQUIRE(is_floating(a.dtype) && a.dtype == b.dtype, "matmul '", args.name, "': a is ", a, ", b is ", b,
                "; both must have the same floating type");
   TensorDesc y{.dims = {}, .dtype = a.dtype};
-  for (const std::string& axis : args.attrs.axes("out")) {
+  for (const Axis& axis : args.attrs.axes("out")) {
     TAKT_REQUIRE(a.has(axis) || b.has(axis), "matmul '", args.name, "': the result's axis '", axis,
                  "' is neither in a ", a, " nor in b ", b);
     y.dims.push_back({axis, a.has(axis) ? a.extent(axis) : b.extent(axis)});
@@ -161,10 +161,10 @@ std::vector<OpPlacement> placements(const OpArgs& args) {
   const Grouping g = group_axes(args);
   const bool has_bias = args.inputs.size() == 3;
   std::vector<OpPlacement> signatures = {replicated_rule(args)};
-  for (const std::string& axis : joined(g.stacked, g.rows, g.columns))
+  for (const Axis& axis : joined(g.stacked, g.rows, g.columns))
     signatures.push_back(split_rule(args, axis));
   if (!args.attrs.text("activation").empty()) return signatures;  // what follows passes partial sums on
-  for (const std::string& axis : g.contracted) {
+  for (const Axis& axis : g.contracted) {
     signatures.push_back(split_rule(args, axis));
     if (has_bias) signatures.back().inputs[2] = AxisPlacement::partial();
   }
@@ -176,7 +176,7 @@ std::vector<OpPlacement> placements(const OpArgs& args) {
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   // One odometer over all axes: out axes first, then the contracted ones.
   Dims loop = outputs[0].dims;
-  for (const std::string& axis : group_axes(args).contracted)
+  for (const Axis& axis : group_axes(args).contracted)
     loop.push_back({axis, args.input(0).extent(axis)});
   const auto offset = [&](const Dims& dims, const std::vector<std::int64_t>& at) {
     std::int64_t offset_elements = 0;
@@ -201,7 +201,7 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
   for (double& y : outputs[0].data) y = activation_reference(activation, y);
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   const Lowered lowered = lower(node);
   const auto product = std::make_shared<const OnednnMatmul>(lowered.shape);
   const bool swapped = lowered.swapped_out, has_bias = lowered.shape.has_bias;
@@ -259,7 +259,7 @@ const OpDef& matmul_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .samples = samples()};
   return op;
 }

@@ -87,7 +87,7 @@ float row_sum(std::int64_t width, const F& f) {
   return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   const Rows rows = rows_of(node.input(0));
   const auto eps = static_cast<float>(node.attrs.number("eps"));
   const bool centered = node.inputs.size() == 3;
@@ -186,7 +186,7 @@ void grad_columns(const KernelArgs& k, Rows rows, bool centered, int num_threads
   });
 }
 
-CpuKernel cpu_grad(const CpuNode& node) {
+Kernel cpu_grad(const KernelNode& node) {
   return [rows = rows_of(node.input(1)), centered = node.attrs.flag("centered"),
           threads = node.num_threads](const KernelArgs& k) {
     grad_columns(k, rows, centered, threads);
@@ -233,7 +233,7 @@ const OpDef& norm_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .samples = samples()};
   return op;
 }
@@ -244,7 +244,7 @@ const OpDef& norm_grad_op() {
                            .cost = cost,
                            .placements = placements_grad,
                            .reference = reference_grad,
-                           .cpu = cpu_grad,
+                           .cpu = {cpu_grad},
                            .samples = grad_samples()};
   return op;
 }

@@ -9,7 +9,7 @@ OpPlacement replicated_rule(const OpArgs& args) {
   return {std::vector<AxisPlacement>(args.inputs.size()), std::vector<AxisPlacement>(args.outputs.size())};
 }
 
-OpPlacement split_rule(const OpArgs& args, const std::string& axis) {
+OpPlacement split_rule(const OpArgs& args, const Axis& axis) {
   OpPlacement signature = replicated_rule(args);
   for (std::size_t i = 0; i < args.inputs.size(); ++i)
     if (args.inputs[i].has(axis)) signature.inputs[i] = AxisPlacement::sharded(axis);

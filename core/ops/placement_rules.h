@@ -13,7 +13,7 @@ namespace takt {
 OpPlacement replicated_rule(const OpArgs& args);
 // Tensors that have `axis` are sharded along it; inputs without it are replicated, outputs without it are
 // partial sums. Right for every op that treats the elements along `axis` alike and sums over it at most.
-OpPlacement split_rule(const OpArgs& args, const std::string& axis);
+OpPlacement split_rule(const OpArgs& args, const Axis& axis);
 // The listed inputs are partial sums, the others replicated, all outputs partial sums: ops linear in those
 // inputs together.
 OpPlacement linear_rule(const OpArgs& args, std::initializer_list<std::size_t> partial_inputs);

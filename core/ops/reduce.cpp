@@ -18,7 +18,7 @@ struct Split {
   std::int64_t outer = 1, reduced = 1, inner = 1;
 };
 
-bool contains(const AxisNames& names, const std::string& name) {
+bool contains(const AxisNames& names, const Axis& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
@@ -41,12 +41,12 @@ Split split(const Dims& dims, const OpArgs& args, const IsReduced& is_reduced) {
 
 Split split_reduce(const OpArgs& args) {
   const AxisNames& axes = args.attrs.axes("axes");
-  return split(args.input(0).dims, args, [&](const std::string& axis) { return contains(axes, axis); });
+  return split(args.input(0).dims, args, [&](const Axis& axis) { return contains(axes, axis); });
 }
 
 Split split_broadcast(const OpArgs& args) {
   return split(args.attrs.dims("dims"), args,
-               [&](const std::string& axis) { return !args.input(0).has(axis); });
+               [&](const Axis& axis) { return !args.input(0).has(axis); });
 }
 
 bool is_max(const OpArgs& args) {
@@ -55,7 +55,7 @@ bool is_max(const OpArgs& args) {
 
 std::vector<TensorDesc> infer(const OpArgs& args) {
   const AxisNames& axes = args.attrs.axes("axes");
-  for (const std::string& axis : axes)
+  for (const Axis& axis : axes)
     TAKT_REQUIRE(args.input(0).has(axis), "reduce '", args.name, "': x ", args.input(0), " has no axis '",
                  axis, "'");
   split_reduce(args);
@@ -78,7 +78,7 @@ Cost cost(const OpArgs& args) {
 
 std::vector<OpPlacement> placements(const OpArgs& args) {
   std::vector<OpPlacement> signatures = batch_rules(args, {});
-  for (const std::string& axis : args.attrs.axes("axes")) {
+  for (const Axis& axis : args.attrs.axes("axes")) {
     signatures.push_back(split_rule(args, axis));
     if (is_max(args)) signatures.back().outputs[0] = AxisPlacement::partial(ReduceOp::kMax);
   }
@@ -108,7 +108,7 @@ struct Existing {
   bool skips(std::int64_t r) const { return num_valid < extent && r / stride % extent >= num_valid; }
 };
 
-Existing existing(const CpuNode& node) {
+Existing existing(const KernelNode& node) {
   Existing e;
   std::int64_t stride = 1;
   const TensorDesc& x = node.input(0);
@@ -160,7 +160,7 @@ void sum_row(const float* x, float* y, std::int64_t inner, const Existing& e) {
   }
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   return [s = split_reduce(node), e = existing(node), reduce_row = is_max(node) ? max_row : sum_row,
           t = node.num_threads](const KernelArgs& k) {
     parallel_for(t, s.outer, [&](std::int64_t o) {
@@ -201,7 +201,7 @@ void reference_broadcast(const OpArgs& args, std::span<const Array* const> input
             inputs[0]->data[static_cast<std::size_t>(o * s.inner + i)];
 }
 
-CpuKernel cpu_broadcast(const CpuNode& node) {
+Kernel cpu_broadcast(const KernelNode& node) {
   return [s = split_broadcast(node), t = node.num_threads](const KernelArgs& k) {
     parallel_for(t, s.outer, [&](std::int64_t o) {
       const float* x = k.input<float>(0) + o * s.inner;
@@ -241,7 +241,7 @@ const OpDef& reduce_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .samples = samples()};
   return op;
 }
@@ -253,7 +253,7 @@ const OpDef& broadcast_op() {
                            .cost = cost,
                            .placements = placements_broadcast,
                            .reference = reference_broadcast,
-                           .cpu = cpu_broadcast,
+                           .cpu = {cpu_broadcast},
                            .samples = broadcast_samples()};
   return op;
 }

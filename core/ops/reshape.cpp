@@ -52,7 +52,7 @@ void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Ar
   outputs[0].data = inputs[0]->data;
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   return [n = node.input(0).num_bytes()](const KernelArgs& k) {
     if (k.inputs[0] != k.outputs[0]) std::memcpy(k.outputs[0], k.inputs[0], n);
   };
@@ -82,7 +82,7 @@ const OpDef& reshape_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .may_overwrite_input = true,
                            .samples = samples()};
   return op;
@@ -92,7 +92,7 @@ ValueId reshape(Graph& graph, ValueId x, const Dims& dims, const std::string& na
   return graph.append_one(reshape_op(), {x}, {{"dims", dims}}, name);
 }
 
-ValueId rename(Graph& graph, ValueId x, const std::string& from, const std::string& to,
+ValueId rename(Graph& graph, ValueId x, const Axis& from, const Axis& to,
                const std::string& name) {
   Dims dims = graph.value(x).desc.dims;
   const int i = find_axis(dims, from);

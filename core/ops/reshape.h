@@ -9,7 +9,7 @@ namespace takt {
 
 const OpDef& reshape_op();
 ValueId reshape(Graph& graph, ValueId x, const Dims& dims, const std::string& name);
-ValueId rename(Graph& graph, ValueId x, const std::string& from, const std::string& to,
+ValueId rename(Graph& graph, ValueId x, const Axis& from, const Axis& to,
                const std::string& name);
 
 }  // namespace takt

@@ -77,7 +77,7 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
     }
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   const Layout l = layout_of(node.input(0));
   const std::int64_t half = l.width / 2, offset = node.range(node.input(0), "seq").offset;
   const double sign = node.attrs.flag("inverse") ? -1.0 : 1.0;
@@ -120,7 +120,7 @@ const OpDef& rotary_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .may_overwrite_input = true,
                            .samples = samples()};
   return op;

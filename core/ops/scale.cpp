@@ -34,7 +34,7 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
     outputs[0].data[i] = args.attrs.number("factor") * inputs[0]->data[i];
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   const auto factor = static_cast<float>(node.attrs.number("factor"));
   return [factor, n = node.input(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
     const float* x = k.input<float>(0);
@@ -55,7 +55,7 @@ const OpDef& scale_op() {
       .cost = cost,
       .placements = placements,
       .reference = reference,
-      .cpu = cpu,
+      .cpu = {cpu},
       .may_overwrite_input = true,
       .samples = {{.name = "by -0.3", .build = [](Graph& g) {
                      scale(g, g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32}), -0.3, "y");

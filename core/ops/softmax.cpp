@@ -52,7 +52,7 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
   }
 }
 
-CpuKernel cpu(const CpuNode& node) {
+Kernel cpu(const KernelNode& node) {
   const std::int64_t width = node.input(0).dims.back().extent, rows = node.input(0).num_elements() / width;
   return [=, threads = node.num_threads](const KernelArgs& k) {
     parallel_for(threads, rows, [&](std::int64_t r) {
@@ -83,7 +83,7 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
   }
 }
 
-CpuKernel cpu_grad(const CpuNode& node) {
+Kernel cpu_grad(const KernelNode& node) {
   const std::int64_t width = node.input(0).dims.back().extent, rows = node.input(0).num_elements() / width;
   return [=, threads = node.num_threads](const KernelArgs& k) {
     parallel_for(threads, rows, [&](std::int64_t r) {
@@ -113,7 +113,7 @@ const OpDef& softmax_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = cpu,
+                           .cpu = {cpu},
                            .samples = samples(false)};
   return op;
 }
@@ -124,7 +124,7 @@ const OpDef& softmax_grad_op() {
                            .cost = cost,
                            .placements = placements_grad,
                            .reference = reference_grad,
-                           .cpu = cpu_grad,
+                           .cpu = {cpu_grad},
                            .samples = samples(true)};
   return op;
 }

@@ -16,7 +16,7 @@ struct Layout {
   std::int64_t outer = 1, parts = 1, inner = 1;
 };
 
-Layout layout_of(const Dims& dims, const std::string& axis) {
+Layout layout_of(const Dims& dims, const Axis& axis) {
   Layout layout;
   bool after = false;
   for (const Dim& dim : dims) {
@@ -33,7 +33,7 @@ std::vector<TensorDesc> infer_stack(const OpArgs& args) {
   TensorDesc y = args.input(0);
   for (const TensorDesc& part : args.inputs)
     TAKT_REQUIRE(part == y, "stack '", args.name, "': parts differ, ", y, " and ", part);
-  const std::string& axis = args.attrs.text("axis");
+  const Axis& axis = args.attrs.axis("axis");
   const std::int64_t position = args.attrs.integer("position");
   TAKT_REQUIRE(!y.has(axis) && position >= 0 && position <= static_cast<std::int64_t>(y.dims.size()),
                "stack '", args.name, "': cannot put axis '", axis, "' at ", position, " of ", y);
@@ -43,8 +43,8 @@ std::vector<TensorDesc> infer_stack(const OpArgs& args) {
 
 std::vector<TensorDesc> infer_unstack(const OpArgs& args) {
   TensorDesc y = args.input(0);
-  const int i = find_axis(y.dims, args.attrs.text("axis"));
-  TAKT_REQUIRE(i >= 0, "unstack '", args.name, "': x ", y, " has no axis '", args.attrs.text("axis"), "'");
+  const int i = find_axis(y.dims, args.attrs.axis("axis"));
+  TAKT_REQUIRE(i >= 0, "unstack '", args.name, "': x ", y, " has no axis '", args.attrs.axis("axis"), "'");
   const auto parts = static_cast<std::size_t>(y.dims[static_cast<std::size_t>(i)].extent);
   y.dims.erase(y.dims.begin() + i);
   return std::vector<TensorDesc>(parts, y);
@@ -52,7 +52,7 @@ std::vector<TensorDesc> infer_unstack(const OpArgs& args) {
 
 std::vector<std::optional<ValueId>> grad_stack(const GradArgs& args) {
   const auto grads =
-      unstack(args.graph, args.output_grads[0].value(), args.node.attrs.text("axis"), "d." + args.node.name);
+      unstack(args.graph, args.output_grads[0].value(), args.node.attrs.axis("axis"), "d." + args.node.name);
   return {grads.begin(), grads.end()};
 }
 
@@ -63,7 +63,7 @@ std::vector<std::optional<ValueId>> grad_unstack(const GradArgs& args) {
                  "': a part is not used in the loss; leave it out of the model");
     parts.push_back(*part);
   }
-  const std::string& axis = args.node.attrs.text("axis");
+  const Axis& axis = args.node.attrs.axis("axis");
   const int position = find_axis(args.graph.value(args.node.inputs[0]).desc.dims, axis);
   return {stack(args.graph, parts, axis, position, "d." + args.node.name)};
 }
@@ -73,7 +73,7 @@ Cost cost(const OpArgs& args) {
 }
 
 std::vector<OpPlacement> placements(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = batch_rules(args, {args.attrs.text("axis")});
+  std::vector<OpPlacement> signatures = batch_rules(args, {args.attrs.axis("axis")});
   signatures.push_back(replicated_rule(args));
   for (AxisPlacement& input : signatures.back().inputs) input = AxisPlacement::partial();
   for (AxisPlacement& output : signatures.back().outputs) output = AxisPlacement::partial();
@@ -81,7 +81,7 @@ std::vector<OpPlacement> placements(const OpArgs& args) {
 }
 
 void reference_stack(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const Layout l = layout_of(args.output(0).dims, args.attrs.text("axis"));
+  const Layout l = layout_of(args.output(0).dims, args.attrs.axis("axis"));
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(outputs[0].data.size()); ++i)
     outputs[0].data[static_cast<std::size_t>(i)] =
         inputs[static_cast<std::size_t>(i / l.inner % l.parts)]
@@ -89,15 +89,15 @@ void reference_stack(const OpArgs& args, std::span<const Array* const> inputs, s
 }
 
 void reference_unstack(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const Layout l = layout_of(args.input(0).dims, args.attrs.text("axis"));
+  const Layout l = layout_of(args.input(0).dims, args.attrs.axis("axis"));
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(inputs[0]->data.size()); ++i)
     outputs[static_cast<std::size_t>(i / l.inner % l.parts)]
         .data[static_cast<std::size_t>(i / l.inner / l.parts * l.inner + i % l.inner)] =
         inputs[0]->data[static_cast<std::size_t>(i)];
 }
 
-CpuKernel cpu_stack(const CpuNode& node) {
-  return [l = layout_of(node.output(0).dims, node.attrs.text("axis")),
+Kernel cpu_stack(const KernelNode& node) {
+  return [l = layout_of(node.output(0).dims, node.attrs.axis("axis")),
           threads = node.num_threads](const KernelArgs& k) {
     parallel_for(threads, l.outer, [&](std::int64_t o) {
       for (std::int64_t p = 0; p < l.parts; ++p)
@@ -107,8 +107,8 @@ CpuKernel cpu_stack(const CpuNode& node) {
   };
 }
 
-CpuKernel cpu_unstack(const CpuNode& node) {
-  return [l = layout_of(node.input(0).dims, node.attrs.text("axis")),
+Kernel cpu_unstack(const KernelNode& node) {
+  return [l = layout_of(node.input(0).dims, node.attrs.axis("axis")),
           threads = node.num_threads](const KernelArgs& k) {
     parallel_for(threads, l.outer, [&](std::int64_t o) {
       for (std::int64_t p = 0; p < l.parts; ++p)
@@ -127,7 +127,7 @@ const OpDef& stack_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference_stack,
-                           .cpu = cpu_stack,
+                           .cpu = {cpu_stack},
                            .samples = {{.name = "two parts", .build = [](Graph& g) {
                                           const TensorDesc part{{{"batch", 4}, {"heads", 4}}, DType::kF32};
                                           const ValueId a = g.input("a", part), b = g.input("b", part);
@@ -144,7 +144,7 @@ const OpDef& unstack_op() {
       .cost = cost,
       .placements = placements,
       .reference = reference_unstack,
-      .cpu = cpu_unstack,
+      .cpu = {cpu_unstack},
       .samples = {
           {.name = "three parts", .build = [](Graph& g) {
              unstack(g,
@@ -154,12 +154,12 @@ const OpDef& unstack_op() {
   return op;
 }
 
-ValueId stack(Graph& graph, const std::vector<ValueId>& parts, const std::string& axis, std::int64_t position,
+ValueId stack(Graph& graph, const std::vector<ValueId>& parts, const Axis& axis, std::int64_t position,
               const std::string& name) {
   return graph.append_one(stack_op(), parts, {{"axis", axis}, {"position", position}}, name);
 }
 
-std::vector<ValueId> unstack(Graph& graph, ValueId x, const std::string& axis, const std::string& name) {
+std::vector<ValueId> unstack(Graph& graph, ValueId x, const Axis& axis, const std::string& name) {
   return graph.append(unstack_op(), {x}, {{"axis", axis}}, name);
 }
 

@@ -51,10 +51,13 @@ std::vector<ValueId> differentiate(Graph& graph, ValueId loss, std::span<const V
   TAKT_ASSERT(graph.value(loss).desc.dims.empty(), "autodiff: the loss '", graph.value(loss).name,
               "' must be a scalar, is ", graph.value(loss).desc);
   const std::vector<bool> depends = depends_on(graph, wanted);
+  const Tag tag = graph.tag();
+  graph.set_tag({graph.node(graph.value(loss).producer).tag.block, Phase::kBackward});
   Flows flows;
   flows.add_flow(loss, fill(graph, graph.value(loss).desc, 1.0, "d." + graph.value(loss).name));
   for (int n = graph.value(loss).producer.index; n >= 0; --n) {
     const Node node = graph.node({n});  // a copy: the graph grows below
+    graph.set_tag({node.tag.block, Phase::kBackward});
     std::vector<std::optional<ValueId>> output_grads;
     bool any = false;
     for (const ValueId output : node.outputs) {
@@ -77,6 +80,7 @@ std::vector<ValueId> differentiate(Graph& graph, ValueId loss, std::span<const V
     TAKT_REQUIRE(total.has_value(), "autodiff: '", graph.value(id).name, "' does not reach the loss");
     results.push_back(*total);
   }
+  graph.set_tag(tag);
   return results;
 }
 

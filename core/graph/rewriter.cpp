@@ -1,0 +1,38 @@
+// Bookkeeping of old and new values.
+#include "core/graph/rewriter.h"
+
+namespace takt {
+
+Rewriter::Rewriter(const Graph& from) : from_(from), moved_(from.values().size()) {
+  for (std::size_t v = 0; v < moved_.size(); ++v)
+    if (from.values()[v].role != Role::kIntermediate) moved_[v] = result_.add_outside(from.values()[v]);
+}
+
+ValueId Rewriter::at(ValueId old) const {
+  const ValueId now = moved_[static_cast<std::size_t>(old.index)];
+  TAKT_ASSERT(now.index >= 0, "rewriting: '", from_.value(old).name, "' is not there yet");
+  return now;
+}
+
+void Rewriter::redirect(ValueId old, ValueId now) {
+  moved_[static_cast<std::size_t>(old.index)] = now;
+}
+
+void Rewriter::copy(const Node& node) {
+  copy_as(node, node.outputs);
+}
+
+void Rewriter::copy_as(Node node, std::span<const ValueId> old_outputs) {
+  std::vector<Value> outputs;
+  for (const ValueId id : old_outputs) outputs.push_back(from_.value(id));
+  for (ValueId& id : node.inputs) id = at(id);
+  const std::vector<ValueId> ids = result_.append_placed(std::move(node), outputs);
+  for (std::size_t i = 0; i < ids.size(); ++i) redirect(old_outputs[i], ids[i]);
+}
+
+Graph Rewriter::finish() && {
+  for (const ValueId id : from_.outputs()) result_.mark_output(at(id));
+  return std::move(result_);
+}
+
+}  // namespace takt
