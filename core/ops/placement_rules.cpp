@@ -5,6 +5,11 @@
 
 namespace takt {
 
+std::vector<OpPlacement> signatures_of(const OpDef& op, const OpArgs& args) {
+  TAKT_ASSERT(op.placements != nullptr, "op ", op.name, " has no placement rule");
+  return op.placements(args);
+}
+
 OpPlacement replicated_rule(const OpArgs& args) {
   return {std::vector<AxisPlacement>(args.inputs.size()), std::vector<AxisPlacement>(args.outputs.size())};
 }

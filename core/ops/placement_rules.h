@@ -9,6 +9,8 @@
 
 namespace takt {
 
+// All ways in which an op can be placed along one mesh axis.
+std::vector<OpPlacement> signatures_of(const OpDef& op, const OpArgs& args);
 // Everything replicated: every op can do this.
 OpPlacement replicated_rule(const OpArgs& args);
 // Tensors that have `axis` are sharded along it; inputs without it are replicated, outputs without it are
