@@ -47,7 +47,8 @@ std::vector<TensorShard> whole_parameters(const Graph& graph, CpuExecutor& execu
   std::vector<TensorShard> shards;
   for (const Value& value : graph.values()) {
     if (value.role != Role::kParameter) continue;
-    TensorShard shard{.name = value.name, .data = executor.persistent(value.name).data()};
+    TensorShard shard{.name = value.name,
+                      .memory = host_memory(executor.persistent(value.name).data(), DType::kF32)};
     for (const Dim& dim : value.desc.dims) shard.global_shape.push_back(dim.extent);
     shard.buffer_shape = shard.extent = shard.global_shape;
     shard.offset.assign(shard.extent.size(), 0);

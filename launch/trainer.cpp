@@ -171,7 +171,7 @@ std::vector<TensorShard> Trainer::shards() {
       shard.offset.push_back(std::min(ranges[d].offset, value.global_dims[d].extent));
       shard.extent.push_back(ranges[d].num_valid);
     }
-    shard.data = executor_.persistent(value.name).data();
+    shard.memory = host_memory(executor_.persistent(value.name).data(), shard.dtype);
     shard.writes = is_first_replica(value.placement, executor_.coordinates());
     shards.push_back(std::move(shard));
   }

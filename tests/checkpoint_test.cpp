@@ -121,6 +121,35 @@ TEST(Checkpoint, AnySplitLoadsWhatAnySplitWrote) {
   }
 }
 
+// Shards whose memory the host does not reach are saved and loaded through their calls alone, in elements of
+// two bytes and with padding between the rows. More than a window's bytes, so that the window moves.
+TEST(Checkpoint, MemoryOfADeviceIsReachedByItsCalls) {
+  constexpr std::int64_t kRows = 3001, kColumns = 3000, kPaddedColumns = 3008;
+  const auto shard_in = [](std::vector<std::uint16_t>& device) {
+    ShardMemory memory = host_memory(device.data(), DType::kBF16);
+    memory.host = nullptr;
+    return TensorShard{.name = "w",
+                       .dtype = DType::kBF16,
+                       .global_shape = {kRows, kColumns},
+                       .buffer_shape = {kRows, kPaddedColumns},
+                       .offset = {0, 0},
+                       .extent = {kRows, kColumns},
+                       .memory = memory};
+  };
+  std::vector<std::uint16_t> device(kRows * kPaddedColumns);
+  for (std::size_t i = 0; i < device.size(); ++i) device[i] = static_cast<std::uint16_t>(i * 40503);
+  const path root = fresh_directory();
+  run_ranks(1, [&](Communicator& world) {
+    const std::vector<TensorShard> saved = {shard_in(device)};
+    save_checkpoint(root, saved, cursor_at(1), 2, world);
+    std::vector<std::uint16_t> loaded(device.size(), 7);
+    const std::vector<TensorShard> wanted = {shard_in(loaded)};
+    load_checkpoint(root / "step-000001", wanted, world);
+    for (std::size_t i = 0; i < device.size(); ++i)
+      ASSERT_EQ(loaded[i], i % kPaddedColumns < kColumns ? device[i] : 7) << i;
+  });
+}
+
 TEST(Checkpoint, HasTheDocumentedNames) {
   const path root = fresh_directory() / "checkpoint";
   save(root, {2, 1}, 500);

@@ -59,13 +59,13 @@ struct Imported {
     shard.name = "transformer.h.0.attn.c_attn.weight";
     shard.global_shape = shard.buffer_shape = shard.extent = {2, 3};
     shard.offset = {0, 0};
-    shard.data = weight.data();
+    shard.memory = host_memory(weight.data(), DType::kF32);
     shards.push_back(shard);
     shard.name = "transformer.h.0.attn.c_attn.bias";  // not a buffer, for all its ending
     shard.global_shape = {3};
     shard.buffer_shape = shard.extent = {2};
     shard.offset = {1};
-    shard.data = bias.data();
+    shard.memory = host_memory(bias.data(), DType::kF32);
     shards.push_back(shard);
   }
 };
@@ -94,7 +94,7 @@ std::string import_refusal(const path& source) {
 // A tied model takes a file whose output projection repeats the embedding, and no other.
 TEST(ImportModel, TiedModelsRefuseAnOutputProjectionOfItsOwn) {
   std::vector<float> table(6, kPadding);
-  TensorShard shard{.name = "transformer.wte.weight", .data = table.data()};
+  TensorShard shard{.name = "transformer.wte.weight", .memory = host_memory(table.data(), DType::kF32)};
   shard.global_shape = shard.buffer_shape = shard.extent = {2, 3};
   shard.offset = {0, 0};
   for (const bool is_copy : {true, false}) {

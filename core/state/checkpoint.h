@@ -11,6 +11,7 @@
 
 #include "collectives/communicator.h"
 #include "core/base/tensor.h"
+#include "core/state/shard_memory.h"
 
 namespace takt {
 
@@ -25,8 +26,8 @@ struct TensorShard {
   std::vector<std::int64_t> buffer_shape = {};  // local, with padding
   std::vector<std::int64_t> offset = {};        // of the region in the global tensor
   std::vector<std::int64_t> extent = {};        // of the region
-  void* data = nullptr;
-  bool writes = true;  // of the ranks that hold this region, the one that saves it
+  ShardMemory memory = {};                      // of elements of `dtype`
+  bool writes = true;                           // of the ranks that hold this region, the one that saves it
 };
 
 // What a run needs beside its tensors to go on exactly where it stopped.

@@ -17,6 +17,7 @@ namespace takt {
 namespace {
 
 constexpr std::string_view kStepPrefix = "step-";
+constexpr std::int64_t kWindowBytes = std::int64_t{16} << 20;
 constexpr std::uint64_t kMaxManifestBytes = std::uint64_t{1} << 30;
 
 std::filesystem::path without_trailing_slash(const std::filesystem::path& path) {
@@ -67,7 +68,43 @@ void check_shard(const TensorShard& shard) {
   for (std::size_t d = 0; d < rank; ++d)
     TAKT_ASSERT(shard.extent[d] <= shard.buffer_shape[d], "shard of '", shard.name,
                 "' is larger than its buffer");
-  TAKT_ASSERT(shard.data != nullptr, "shard of '", shard.name, "' has no buffer");
+  TAKT_ASSERT(shard.memory, "shard of '", shard.name, "' has no buffer");
+}
+
+void read_region(const TensorShard& shard, const std::function<void(std::span<const std::byte>)>& take) {
+  const auto element_bytes = static_cast<std::int64_t>(num_bytes(shard.dtype));
+  const std::int64_t num_local = volume(shard.buffer_shape);
+  const std::vector<std::int64_t> zeros(shard.extent.size(), 0);
+  // The elements at hand: all of them in host memory, else a window that moves on as they are read.
+  std::vector<std::byte> copied;
+  const std::byte* window = shard.memory.host;
+  std::int64_t begin = 0, end = window != nullptr ? num_local : 0;
+  for_each_run({shard.extent, shard.buffer_shape, zeros, shard.extent, zeros}, [&](std::int64_t from,
+                                                                                   std::int64_t,
+                                                                                   std::int64_t
+                                                                                       num_elements) {
+    for (const std::int64_t run_end = from + num_elements; from < run_end;) {
+      if (from >= end) {
+        begin = from;
+        end = std::min(num_local, from + kWindowBytes / element_bytes);
+        copied.resize(static_cast<std::size_t>((end - begin) * element_bytes));
+        shard.memory.read(begin, copied);
+        window = copied.data();
+      }
+      const std::int64_t num_ready = std::min(run_end, end) - from;
+      take({window + (from - begin) * element_bytes, static_cast<std::size_t>(num_ready * element_bytes)});
+      from += num_ready;
+    }
+  });
+}
+
+void change_buffer(const TensorShard& shard, const std::function<void(std::byte* buffer)>& change) {
+  if (shard.memory.host != nullptr) return change(shard.memory.host);
+  std::vector<std::byte> buffer(static_cast<std::size_t>(volume(shard.buffer_shape)) *
+                                num_bytes(shard.dtype));
+  if (shard.extent != shard.buffer_shape) shard.memory.read(0, buffer);  // padding is left alone
+  change(buffer.data());
+  shard.memory.write(0, buffer);
 }
 
 std::string advice_for(const std::filesystem::path& directory) {

@@ -104,18 +104,19 @@ std::vector<std::int64_t> difference(std::span<const std::int64_t> a, std::span<
 void fill(const TensorShard& shard, const ManifestTensor& tensor, ShardFiles& files) {
   if (volume(shard.extent) == 0) return;
   const auto element_bytes = static_cast<std::int64_t>(num_bytes(shard.dtype));
-  for (const ManifestRegion& part : tensor.regions) {
-    const auto shared = intersection(part.region, region_of(shard));
-    if (!shared) continue;
-    const std::byte* from_data = files.data(tensor, part);
-    auto* to_data = static_cast<std::byte*>(shard.data);
-    for_each_run({shared->extent, part.region.extent, difference(shared->offset, part.region.offset),
-                  shard.buffer_shape, difference(shared->offset, shard.offset)},
-                 [&](std::int64_t from, std::int64_t to, std::int64_t num_elements) {
-                   std::memcpy(to_data + to * element_bytes, from_data + from * element_bytes,
-                               static_cast<std::size_t>(num_elements * element_bytes));
-                 });
-  }
+  change_buffer(shard, [&](std::byte* to_data) {
+    for (const ManifestRegion& part : tensor.regions) {
+      const auto shared = intersection(part.region, region_of(shard));
+      if (!shared) continue;
+      const std::byte* from_data = files.data(tensor, part);
+      for_each_run({shared->extent, part.region.extent, difference(shared->offset, part.region.offset),
+                    shard.buffer_shape, difference(shared->offset, shard.offset)},
+                   [&](std::int64_t from, std::int64_t to, std::int64_t num_elements) {
+                     std::memcpy(to_data + to * element_bytes, from_data + from * element_bytes,
+                                 static_cast<std::size_t>(num_elements * element_bytes));
+                   });
+    }
+  });
 }
 
 // The whole tensor, in a buffer that `elements` becomes.
@@ -126,7 +127,7 @@ TensorShard whole_tensor(const ManifestTensor& tensor, std::vector<std::byte>& e
   shard.dtype = tensor.dtype;
   shard.global_shape = shard.buffer_shape = shard.extent = tensor.global_shape;
   shard.offset.assign(tensor.global_shape.size(), 0);
-  shard.data = elements.data();
+  shard.memory = host_memory(elements.data(), tensor.dtype);
   return shard;
 }
 

@@ -89,16 +89,8 @@ void write_shard_file(const path& staging, const std::string& file_name,
                             {{part.files.size(), region_of(*shard)}}});
   }
   SafetensorsWriter writer(staging / file_name, specs, {});
-  for (const TensorShard* shard : shards) {
-    const std::vector<std::int64_t> zeros(shard->extent.size(), 0);
-    const char* data = static_cast<const char*>(shard->data);
-    const auto element_bytes = static_cast<std::int64_t>(num_bytes(shard->dtype));
-    for_each_run({shard->extent, shard->buffer_shape, zeros, shard->extent, zeros},
-                 [&](std::int64_t from, std::int64_t, std::int64_t num_elements) {
-                   writer.append(data + from * element_bytes,
-                                 static_cast<std::size_t>(num_elements * element_bytes));
-                 });
-  }
+  for (const TensorShard* shard : shards)
+    read_region(*shard, [&](std::span<const std::byte> piece) { writer.append(piece.data(), piece.size()); });
   part.files.push_back({file_name, writer.commit()});
 }
 

@@ -170,14 +170,16 @@ void refuse_unused(const std::map<std::string_view, Source>& sources,
 
 void fill(const TensorShard& shard, const Source& source) {
   const std::byte* from_data = source.file->data(*source.tensor);
-  auto* to_data = static_cast<float*>(shard.data);
   const auto stored_bytes = static_cast<std::int64_t>(num_bytes(source.tensor->dtype));
   const std::vector<std::int64_t> zeros(shard.extent.size(), 0);
-  for_each_run({shard.extent, shard.global_shape, shard.offset, shard.buffer_shape, zeros},
-               [&](std::int64_t from, std::int64_t to, std::int64_t num_elements) {
-                 convert_to_f32(source.tensor->dtype, from_data + from * stored_bytes, to_data + to,
-                                num_elements);
-               });
+  change_buffer(shard, [&](std::byte* buffer) {
+    auto* to_data = reinterpret_cast<float*>(buffer);
+    for_each_run({shard.extent, shard.global_shape, shard.offset, shard.buffer_shape, zeros},
+                 [&](std::int64_t from, std::int64_t to, std::int64_t num_elements) {
+                   convert_to_f32(source.tensor->dtype, from_data + from * stored_bytes, to_data + to,
+                                  num_elements);
+                 });
+  });
 }
 
 }  // namespace
