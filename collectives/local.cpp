@@ -348,12 +348,12 @@ class LocalCommunicator final : public GroupCommunicator {
   void reduce_sent(void* out, std::size_t begin_bytes, std::size_t num_elements, const Signature& call) {
     if (num_elements == 0) return;
     for (std::size_t i = 0; i < terms_.size(); ++i)
-      terms_[i] = static_cast<const std::byte*>(group_.slots()[i].send) + begin_bytes;
-    reduce_in_rank_order(out, terms_, num_elements, call.element_type(), call.reduction());
+      terms_[i].data = static_cast<const std::byte*>(group_.slots()[i].send) + begin_bytes;
+    reduce_in_tree_order(out, terms_, num_elements, call.element_type(), call.reduction());
   }
 
   LocalGroup& group_;
-  std::vector<const void*> terms_;  // scratch of reduce_sent
+  std::vector<ReduceTerm> terms_;  // scratch of reduce_sent
 };
 
 void run_rank(LocalWorld& world, LocalGroup& group, int rank,
