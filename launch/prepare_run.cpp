@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "collectives/share.h"
+#include "core/state/pretrained.h"
 #include "launch/complete_job.h"
 #include "launch/cpu_threads.h"
 #include "launch/plan_text.h"
@@ -28,6 +29,16 @@ void require_exists(const std::string& what, const std::string& path) {
     fail(Fault::kData, what, ": ", path, " does not exist");
 }
 
+void check_init(PreparedRun& run) {
+  const std::string& init = run.job.model.init;
+  if (init.empty()) return;
+  require_exists("model.init", init);
+  if (!require_same_model(init, run.job.model))
+    run.notices.push_back(concat("warning: no config.json lies beside model.init ", init,
+                                 "\n  the head split, rotary base, norm epsilon and activation of these "
+                                 "weights are taken from the job file unseen"));
+}
+
 // Everything that decides what a rank computes. A rank with another environment, file or binary would train
 // on something else without a sign.
 std::string fingerprint(const PreparedRun& run) {
@@ -42,11 +53,11 @@ PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& e
     run.job = run.loaded.job;
     if (options.dry_run) return run;
     run.tokenizer = complete_job(run.job);
+    check_init(run);
     run.mesh = resolve_mesh(run.job.mesh, world.size(), run.job.model);
     run.batch = plan_batch(run.job, run.mesh);
     run.plan = compile_step(run.job, run.mesh, cpu_threads(run.job.threads, world.ranks_on_host()));
     require_memory(run.plan, run.batch, world.ranks_on_host());
-    require_exists("model.init", run.job.model.init);
     if (options.resume != "auto" && options.resume != "never") require_exists("--resume", options.resume);
     open_data(run);
     return run;

@@ -24,6 +24,7 @@ struct PreparedRun {
   StepPlan plan;
   std::optional<TokenDataset> train;
   std::optional<TokenDataset> valid;
+  std::vector<std::string> notices;  // what people must know before step 1
 };
 
 // Every rank calls it. Throws kConfig, kData or kMemory; no rank goes on if one fails.

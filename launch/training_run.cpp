@@ -63,6 +63,7 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
     if (!is_root()) return;
     metrics_ = std::make_unique<MetricsWriter>(directory_.metrics(), first_step_);
     print_header();
+    for (const std::string& notice : prepared_.notices) console_->print(notice);
   });
 }
 
@@ -116,7 +117,8 @@ void TrainingRun::start_weights(const RunOptions& options) {
     return;
   }
   trainer_.initialize_weights();
-  if (!job.model.init.empty()) agree(comm, [&] { import_model(job.model.init, trainer_.shards()); });
+  if (!job.model.init.empty())
+    agree(comm, [&] { import_model(job.model.init, trainer_.shards(), trainer_.exported()); });
 }
 
 void TrainingRun::print_header() {

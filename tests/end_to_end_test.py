@@ -455,6 +455,17 @@ class Errors(EndToEnd):
         flip_byte(next((run / "checkpoint/step-000008").glob("model-*")))  # now the only one there is
         self.check(65, "step-000008", *self.words("source"), launches=(0,))
 
+    def test_weights_of_another_model(self):
+        final = self.train("teacher", "--steps", "1") / "final"
+        config = json.loads((final / "config.json").read_text())
+        for change, code, wanted in (({"rope_theta": 500000.0}, 78, "model.rope_theta is 10000.0, the file has rope_theta = 500000.0"),
+                                     ({"model_type": "granite", "logits_scaling": 8.0}, 65, "model_type is \"granite\"")):
+            (final / "config.json").write_text(json.dumps({**config, **change}))
+            self.check_job(code, wanted, "model.init=teacher/final")
+        (final / "config.json").unlink()
+        done = self.takt(*self.words("unseen", "--steps", "1", "--set", "model.init=teacher/final/model.safetensors"))
+        self.assertIn("warning: no config.json lies beside model.init", done.out)
+
     def test_ranks_with_different_jobs(self):
         train = [TAKT, "train", "job.toml", "--out", "never"]
         mpmd = [MPIEXEC, "--oversubscribe", "-np", "1", *train, ":", "-np", "1", "-x", "TAKT_OPTIMIZER_LR=1", *train]
