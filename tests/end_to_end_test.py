@@ -373,6 +373,20 @@ class Commands(EndToEnd):
         self.assertIn("program micro_batch after parallelize", graphs)
         self.assertIn("all_reduce", graphs)
 
+    def test_data_build_reads_every_text(self):
+        lines = generated_text(60_000).splitlines(keepends=True)
+        for name, begin in (("part-a.txt", 0), ("part-b.txt", len(lines) // 2)):
+            (self.dir / name).write_text("".join(lines[begin : begin + len(lines) // 2]))
+        (self.dir / "whole.txt").write_text("".join(lines[: len(lines) // 2 * 2]))
+        for out, texts in (("one", ["whole.txt"]), ("two", ["part-a.txt", "part-b.txt"]), ("glob", ["part-*.txt"])):
+            self.takt("data", "build", "--text", *texts, "--out", f"built-{out}", "--vocab", "300")
+        for file in ("train.bin", "valid.bin", "tokenizer.json"):
+            whole = (self.dir / f"built-one.{file}").read_bytes()
+            self.assertEqual(whole, (self.dir / f"built-two.{file}").read_bytes(), file)
+            self.assertEqual(whole, (self.dir / f"built-glob.{file}").read_bytes(), file)
+        done = self.takt("data", "build", "--text", "no-*.txt", "--out", "never", code=65)
+        self.assertRegex(done.err, "--text no-\\*.txt: no file has such a name")
+
     def test_version_and_keys(self):
         self.assertRegex(self.takt("version").out, r"^takt \d+\.\d+\.\d+ ")
         self.assertRegex(self.takt("keys").out, r"(?m)^  lr  +Learning rate")
@@ -401,6 +415,10 @@ class Errors(EndToEnd):
         self.check(64, "unknown command 'trian'\n.*did you mean 'train'", "trian", "job.toml")
         self.check(64, "JOB is required", "train")
         self.check(64, "KEY=VALUE", "train", "job.toml", "--set", "seed")
+        build = ("data", "build", "--text", "tiny.txt", "--out", "never")
+        self.check(64, "unknown flag '--vocb'\n.*did you mean '--vocab'", *build, "--vocb", "512", launches=(0,))
+        self.check(64, "unexpected argument 'b.txt'", *build, "--overwrite", "b.txt", launches=(0,))
+        self.assertFalse(list(self.dir.glob("never*")))
 
     def test_job_file(self):
         self.check(78, "no.toml", "train", "no.toml")
