@@ -436,6 +436,23 @@ class Errors(EndToEnd):
         self.check_job(78, "8 stepz", "checkpoint.every='8 stepz'")
         self.check_job(78, "12 bananas", "train.global_batch='12 bananas'")
 
+    def test_plan_and_train_refuse_the_same_memory(self):
+        # A rank that has more than half of the host, and less than all of it.
+        half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        limit = Path("/sys/fs/cgroup/memory.max")
+        if limit.exists() and limit.read_text().strip().isdigit():
+            half = min(half, int(limit.read_text()) // 2)
+        vocab = int(1.2 * half) // (4 * 4 * 64)  # table, gradient and two moments, in fp32
+        sets = [word for key in (f"model.vocab={vocab}", "model.tied=true", "model.embed=64", "model.layers=1",
+                                 "train.micro_batch=1", "model.seq=1", "eval.every=off", "data.valid=[]")
+                for word in ("--set", key)]
+        two = ("plan", "job.toml", "--ranks", "2", *sets)
+        self.assertIn("2 ranks on 2 hosts like this one, 1 a host", self.takt(*two).out)
+        self.check(71, r"memory: a rank needs .* over 2 ranks", *two, "--ranks-per-host", "2", launches=(0,))
+        self.check(71, r"memory: a rank needs .* over 2 ranks", "train", "job.toml", "--out", "never", *sets, launches=(2,))
+        self.check(64, "--ranks-per-host 1: the launcher placed 2 ranks", "train", "job.toml", "--out", "never",
+                   "--ranks-per-host", "1", launches=(2,))
+
     def test_impossible_jobs(self):
         self.check_job(78, "tensor=5", "mesh.layout={tensor=5}")
         self.check_job(78, "data=3 x tensor=1", "mesh.layout={data=3,tensor=1}")
