@@ -9,6 +9,7 @@
 #include "core/base/rng.h"
 #include "core/exec/cpu_executor.h"
 #include "core/state/checkpoint.h"
+#include "core/state/pretrained.h"
 #include "launch/compile_step.h"
 #include "launch/complete_job.h"
 #include "launch/cpu_threads.h"
@@ -90,7 +91,9 @@ int run(const GenerateOptions& options, const CommandContext&) {
   const auto tokenizer = complete_job(job);
   const StepPlan plan = compile_logits(job, cpu_threads(job.threads, 1));
   CpuExecutor executor(plan, 0, MeshGroups(plan.mesh.axes.size()));
-  import_model(run_directory / "final", whole_parameters(plan.programs[0].graph, executor));
+  require_same_model(run_directory / "final", job.model);
+  const Graph& graph = plan.programs[0].graph;
+  import_model(run_directory / "final", whole_parameters(graph, executor), exported_tensors(graph));
 
   const RandomStream random(options.seed, "generate");
   std::vector<std::int32_t> text = tokenizer->encode(options.prompt);

@@ -7,6 +7,7 @@
 
 #include "core/base/rng.h"
 #include "core/passes/shard_ranges.h"
+#include "core/state/pretrained.h"
 #include "optimizers/optimizer.h"
 
 namespace takt {
@@ -188,15 +189,7 @@ bool Trainer::weights_are_finite() {
 }
 
 std::vector<ExportedTensor> Trainer::exported() const {
-  std::vector<ExportedTensor> tensors;
-  for (const Value& value : plan_.programs[micro_batch_].graph.values()) {
-    if (value.role != Role::kParameter) continue;
-    ExportedTensor tensor{value.name, value.parameter.value().export_shape};
-    if (tensor.shape.empty())
-      for (const Dim& dim : value.global_dims) tensor.shape.push_back(dim.extent);
-    tensors.push_back(std::move(tensor));
-  }
-  return tensors;
+  return exported_tensors(plan_.programs[micro_batch_].graph);
 }
 
 std::int64_t Trainer::num_parameters() const {

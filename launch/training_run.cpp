@@ -12,7 +12,6 @@
 #include "core/device/cpu_peak.h"
 #include "core/device/onednn.h"
 #include "core/models/registry.h"
-#include "launch/plan_text.h"
 #include "launch/resume.h"
 #include "launch/stop_signal.h"
 #include "launch/version.h"
@@ -63,6 +62,7 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
     if (!is_root()) return;
     metrics_ = std::make_unique<MetricsWriter>(directory_.metrics(), first_step_);
     print_header();
+    for (const std::string& notice : prepared_.notices) console_->print(notice);
   });
 }
 
@@ -116,7 +116,8 @@ void TrainingRun::start_weights(const RunOptions& options) {
     return;
   }
   trainer_.initialize_weights();
-  if (!job.model.init.empty()) agree(comm, [&] { import_model(job.model.init, trainer_.shards()); });
+  if (!job.model.init.empty())
+    agree(comm, [&] { import_model(job.model.init, trainer_.shards(), trainer_.exported()); });
 }
 
 void TrainingRun::print_header() {
@@ -126,32 +127,31 @@ void TrainingRun::print_header() {
   for (const Value& value : prepared_.plan.programs[prepared_.plan.index_of(kUpdate)].graph.values())
     if (value.role == Role::kParameter || value.role == Role::kState)
       checkpoint_bytes += static_cast<std::uint64_t>(num_elements(value.global_dims)) * 4;
-  console_->print(RunHeader{
-      .version = version(),
-      .build = build_summary(),
-      .run_directory = directory_.path.string(),
-      .num_ranks = world_.size(),
-      .num_hosts = world_.num_hosts(),
-      .launcher = world_.launcher(),
-      .backend = "cpu: oneDNN " + onednn_version() + " " + onednn_isa(),
-      .num_threads = prepared_.plan.num_threads,
-      .peak_flops_per_s = peak_flops_per_s_,
-      .model = job.model.kind + " (" + job.model.family + ")",
-      .num_parameters = trainer_.num_parameters(),
-      .num_train_tokens = prepared_.train->num_tokens(),
-      .num_valid_tokens = prepared_.valid ? prepared_.valid->num_tokens() : 0,
-      .mesh = to_string(prepared_.mesh),
-      .batch_tokens = batch.samples_a_step * job.model.seq,
-      .data_ranks = prepared_.mesh.size_of("data"),
-      .accumulated = batch.num_micro_batches,
-      .micro_batch = batch.micro_batch,
-      .seq = job.model.seq,
-      .memory_bytes = prepared_.plan.arena.num_bytes(),
-      .memory_limit_bytes = host_memory_bytes() / static_cast<std::uint64_t>(world_.ranks_on_host()),
-      .checkpoint_bytes = checkpoint_bytes,
-      .checkpoint_steps = job.checkpoint.every_steps,
-      .checkpoint_s = job.checkpoint.every_s,
-      .steps = job.train.steps});
+  console_->print(RunHeader{.version = version(),
+                            .build = build_summary(),
+                            .run_directory = directory_.path.string(),
+                            .num_ranks = world_.size(),
+                            .num_hosts = world_.num_hosts(),
+                            .launcher = world_.launcher(),
+                            .backend = "cpu: oneDNN " + onednn_version() + " " + onednn_isa(),
+                            .num_threads = prepared_.plan.num_threads,
+                            .peak_flops_per_s = peak_flops_per_s_,
+                            .model = job.model.kind + " (" + job.model.family + ")",
+                            .num_parameters = trainer_.num_parameters(),
+                            .num_train_tokens = prepared_.train->num_tokens(),
+                            .num_valid_tokens = prepared_.valid ? prepared_.valid->num_tokens() : 0,
+                            .mesh = to_string(prepared_.mesh),
+                            .batch_tokens = batch.samples_a_step * job.model.seq,
+                            .data_ranks = prepared_.mesh.size_of("data"),
+                            .accumulated = batch.num_micro_batches,
+                            .micro_batch = batch.micro_batch,
+                            .seq = job.model.seq,
+                            .memory_bytes = prepared_.plan.arena.num_bytes(),
+                            .memory_limit_bytes = prepared_.memory_limit_bytes,
+                            .checkpoint_bytes = checkpoint_bytes,
+                            .checkpoint_steps = job.checkpoint.every_steps,
+                            .checkpoint_s = job.checkpoint.every_s,
+                            .steps = job.train.steps});
 }
 
 int TrainingRun::run() {

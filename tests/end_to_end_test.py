@@ -373,6 +373,20 @@ class Commands(EndToEnd):
         self.assertIn("program micro_batch after parallelize", graphs)
         self.assertIn("all_reduce", graphs)
 
+    def test_data_build_reads_every_text(self):
+        lines = generated_text(60_000).splitlines(keepends=True)
+        for name, begin in (("part-a.txt", 0), ("part-b.txt", len(lines) // 2)):
+            (self.dir / name).write_text("".join(lines[begin : begin + len(lines) // 2]))
+        (self.dir / "whole.txt").write_text("".join(lines[: len(lines) // 2 * 2]))
+        for out, texts in (("one", ["whole.txt"]), ("two", ["part-a.txt", "part-b.txt"]), ("glob", ["part-*.txt"])):
+            self.takt("data", "build", "--text", *texts, "--out", f"built-{out}", "--vocab", "300")
+        for file in ("train.bin", "valid.bin", "tokenizer.json"):
+            whole = (self.dir / f"built-one.{file}").read_bytes()
+            self.assertEqual(whole, (self.dir / f"built-two.{file}").read_bytes(), file)
+            self.assertEqual(whole, (self.dir / f"built-glob.{file}").read_bytes(), file)
+        done = self.takt("data", "build", "--text", "no-*.txt", "--out", "never", code=65)
+        self.assertRegex(done.err, "--text no-\\*.txt: no file has such a name")
+
     def test_version_and_keys(self):
         self.assertRegex(self.takt("version").out, r"^takt \d+\.\d+\.\d+ ")
         self.assertRegex(self.takt("keys").out, r"(?m)^  lr  +Learning rate")
@@ -401,6 +415,10 @@ class Errors(EndToEnd):
         self.check(64, "unknown command 'trian'\n.*did you mean 'train'", "trian", "job.toml")
         self.check(64, "JOB is required", "train")
         self.check(64, "KEY=VALUE", "train", "job.toml", "--set", "seed")
+        build = ("data", "build", "--text", "tiny.txt", "--out", "never")
+        self.check(64, "unknown flag '--vocb'\n.*did you mean '--vocab'", *build, "--vocb", "512", launches=(0,))
+        self.check(64, "unexpected argument 'b.txt'", *build, "--overwrite", "b.txt", launches=(0,))
+        self.assertFalse(list(self.dir.glob("never*")))
 
     def test_job_file(self):
         self.check(78, "no.toml", "train", "no.toml")
@@ -417,6 +435,23 @@ class Errors(EndToEnd):
         self.check_job(78, "whole number.*got \"two\"", "model.layers=\"two\"")
         self.check_job(78, "8 stepz", "checkpoint.every='8 stepz'")
         self.check_job(78, "12 bananas", "train.global_batch='12 bananas'")
+
+    def test_plan_and_train_refuse_the_same_memory(self):
+        # A rank that has more than half of the host, and less than all of it.
+        half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        limit = Path("/sys/fs/cgroup/memory.max")
+        if limit.exists() and limit.read_text().strip().isdigit():
+            half = min(half, int(limit.read_text()) // 2)
+        vocab = int(1.2 * half) // (4 * 4 * 64)  # table, gradient and two moments, in fp32
+        sets = [word for key in (f"model.vocab={vocab}", "model.tied=true", "model.embed=64", "model.layers=1",
+                                 "train.micro_batch=1", "model.seq=1", "eval.every=off", "data.valid=[]")
+                for word in ("--set", key)]
+        two = ("plan", "job.toml", "--ranks", "2", *sets)
+        self.assertIn("2 ranks on 2 hosts like this one, 1 a host", self.takt(*two).out)
+        self.check(71, r"memory: a rank needs .* over 2 ranks", *two, "--ranks-per-host", "2", launches=(0,))
+        self.check(71, r"memory: a rank needs .* over 2 ranks", "train", "job.toml", "--out", "never", *sets, launches=(2,))
+        self.check(64, "--ranks-per-host 1: the launcher placed 2 ranks", "train", "job.toml", "--out", "never",
+                   "--ranks-per-host", "1", launches=(2,))
 
     def test_impossible_jobs(self):
         self.check_job(78, "tensor=5", "mesh.layout={tensor=5}")
@@ -454,6 +489,17 @@ class Errors(EndToEnd):
             resume(f"{file}-.*safetensors", f"flipped-{file}/step-000008")
         flip_byte(next((run / "checkpoint/step-000008").glob("model-*")))  # now the only one there is
         self.check(65, "step-000008", *self.words("source"), launches=(0,))
+
+    def test_weights_of_another_model(self):
+        final = self.train("teacher", "--steps", "1") / "final"
+        config = json.loads((final / "config.json").read_text())
+        for change, code, wanted in (({"rope_theta": 500000.0}, 78, "model.rope_theta is 10000.0, the file has rope_theta = 500000.0"),
+                                     ({"model_type": "granite", "logits_scaling": 8.0}, 65, "model_type is \"granite\"")):
+            (final / "config.json").write_text(json.dumps({**config, **change}))
+            self.check_job(code, wanted, "model.init=teacher/final")
+        (final / "config.json").unlink()
+        done = self.takt(*self.words("unseen", "--steps", "1", "--set", "model.init=teacher/final/model.safetensors"))
+        self.assertIn("warning: no config.json lies beside model.init", done.out)
 
     def test_ranks_with_different_jobs(self):
         train = [TAKT, "train", "job.toml", "--out", "never"]
