@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <map>
 
-#include "core/ops/conversion.h"
+#include "core/ops/builders.h"
 
 namespace takt {
 namespace {

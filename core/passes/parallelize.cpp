@@ -10,7 +10,7 @@
 #include <limits>
 #include <set>
 
-#include "core/ops/conversion.h"
+#include "core/ops/builders.h"
 
 namespace takt {
 namespace {
