@@ -8,12 +8,7 @@
 #include <numeric>
 
 #include "core/models/registry.h"
-#include "core/ops/accumulate.h"
-#include "core/ops/add.h"
-#include "core/ops/cross_entropy.h"
-#include "core/ops/grad_norm.h"
-#include "core/ops/reduce.h"
-#include "core/ops/scale.h"
+#include "core/ops/builders.h"
 #include "core/passes/autodiff.h"
 #include "core/passes/bucket.h"
 #include "optimizers/optimizer.h"

@@ -10,7 +10,7 @@
 #include <cmath>
 
 #include "core/ops/parallel_for.h"
-#include "core/ops/softmax.h"
+#include "core/ops/builders.h"
 #include "optimizers/elementwise_update.h"
 
 namespace takt {

@@ -10,14 +10,7 @@
 #include "core/base/rng.h"
 #include "core/exec/reference.h"
 #include "core/models/registry.h"
-#include "core/ops/add.h"
-#include "core/ops/attention.h"
-#include "core/ops/cross_entropy.h"
-#include "core/ops/grad_norm.h"
-#include "core/ops/matmul.h"
-#include "core/ops/reduce.h"
-#include "core/ops/scale.h"
-#include "core/ops/stack.h"
+#include "core/ops/builders.h"
 
 namespace takt {
 namespace {

@@ -6,11 +6,7 @@
 #include <functional>
 
 #include "core/exec/cpu_executor.h"
-#include "core/ops/attention.h"
-#include "core/ops/cross_entropy.h"
-#include "core/ops/gated.h"
-#include "core/ops/matmul.h"
-#include "core/ops/norm.h"
+#include "core/ops/builders.h"
 
 namespace takt {
 namespace {

@@ -8,10 +8,8 @@
 
 #include "core/base/rng.h"
 #include "core/exec/reference.h"
-#include "core/ops/add.h"
-#include "core/ops/matmul.h"
+#include "core/ops/builders.h"
 #include "core/ops/registry.h"
-#include "core/ops/stack.h"
 #include "core/passes/autodiff.h"
 #include "optimizers/optimizer.h"
 

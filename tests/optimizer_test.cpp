@@ -9,7 +9,7 @@
 
 #include "core/exec/cpu_executor.h"
 #include "core/exec/reference.h"
-#include "core/ops/grad_norm.h"
+#include "core/ops/builders.h"
 #include "core/passes/parallelize.h"
 #include "launch/compile_step.h"
 #include "launch/complete_job.h"

@@ -15,23 +15,26 @@ struct MatmulShape {
   std::int64_t m = 0;
   std::int64_t n = 0;
   std::int64_t k = 0;
-  bool transpose_a = false;  // A is stored as [k, m]
-  bool transpose_b = false;  // B is stored as [n, k]
-  bool has_bias = false;
-  DType dtype = DType::kF32;
+  bool transpose_a = false;   // A is stored as [k, m]
+  bool transpose_b = false;   // B is stored as [n, k]
+  bool has_bias = false;      // f32
+  DType dtype = DType::kF32;  // of A and B: f32 or bf16
+  DType out_dtype = DType::kF32;
 };
 
-// One oneDNN matmul primitive, created once and run every step on the creating thread's OpenMP team.
+// One oneDNN matmul primitive, created once and run every step on a team of `num_threads` OpenMP threads.
 class OnednnMatmul {
  public:
   // Throws kBug with oneDNN's status if the library has no implementation.
-  explicit OnednnMatmul(const MatmulShape& shape);
+  OnednnMatmul(const MatmulShape& shape, int num_threads);
   OnednnMatmul(OnednnMatmul&&) noexcept;
   OnednnMatmul& operator=(OnednnMatmul&&) noexcept;
   ~OnednnMatmul();
 
-  // Done on return. `bias` is ignored unless the shape has one.
-  void run(const void* a, const void* b, const void* bias, void* c) const;
+  // Done on return. `bias` is ignored unless the shape has one; `scratch` has scratch_bytes and is aligned to 64. Not
+  // const: the primitive's arguments are handles of this object, so two threads need two objects.
+  void run(const void* a, const void* b, const void* bias, void* c, void* scratch);
+  std::size_t scratch_bytes() const;
 
  private:
   struct Impl;
@@ -44,6 +47,8 @@ void onednn_sgemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64
                   float alpha, const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta,
                   float* c, std::int64_t ldc);
 
+// Whether this processor multiplies bf16 matrices by instructions of its own (avx512_bf16, amx).
+bool onednn_has_bf16();
 std::string onednn_version();  // "2.6.3"
 std::string onednn_isa();      // "avx2", "avx512_bf16", …
 // Threads of the calling thread's OpenMP team: call before creating and before running primitives.

@@ -60,6 +60,17 @@ struct OpPlacement {
   std::vector<AxisPlacement> outputs;
 };
 
+// The usual placement rule, as data. Along one mesh axis an op can take everything replicated; everything sharded along
+// any one tensor axis that is not whole, where inputs without the axis are replicated and outputs without it partial
+// sums; and partial sums in the inputs in which it is linear, all others replicated and all outputs partial sums.
+struct PlacementRule {
+  static constexpr int kAll = -1;
+  AxisNames whole = {};                          // axes that are never sharded,
+  std::optional<std::size_t> whole_last_of = {};  // and the last axis of this input,
+  std::string whole_attr = {};                   // and the one that this attribute names
+  std::vector<std::vector<int>> linear_in = {};  // each: inputs that may be partial sums together; {kAll}: all of them
+};
+
 // The piece of a sharded axis that this rank holds, for ops that count along the axis (look-ups, masks).
 struct AxisRange {
   Axis axis;
@@ -131,9 +142,15 @@ struct OpDef {
   std::vector<TensorDesc> (*infer)(const OpArgs&) = nullptr;
   // Appends the nodes that compute the gradients of the inputs, one entry an input. Null: not differentiable.
   std::vector<std::optional<ValueId>> (*grad)(const GradArgs&) = nullptr;
+  // Arithmetic an element of the largest tensor, for ops without a cost function: see cost_of in core/ops/op_cost.h.
+  double flops_per_element = 0;
   Cost (*cost)(const OpArgs&) = nullptr;
-  // All placements along one mesh axis that need no communication inside the op.
+  // All placements along one mesh axis that need no communication inside the op: by the rule, or, where that cannot
+  // say it, by a function. Ask signatures_of in core/ops/placement_rules.h.
+  PlacementRule placement = {};
   std::vector<OpPlacement> (*placements)(const OpArgs&) = nullptr;
+  // Inputs that are f32 whatever the others are: tables, biases, statistics.
+  std::vector<std::size_t> f32_inputs = {};
   // Plain loops in double precision, written to be read. Outputs have their dims and zeros. Null:
   // collectives.
   void (*reference)(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) = nullptr;

@@ -11,15 +11,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "core/ops/add.h"
-#include "core/ops/attention.h"
-#include "core/ops/embedding.h"
-#include "core/ops/gated.h"
-#include "core/ops/matmul.h"
-#include "core/ops/norm.h"
-#include "core/ops/reshape.h"
-#include "core/ops/rotary.h"
-#include "core/ops/stack.h"
+#include "core/ops/builders.h"
 
 namespace takt {
 namespace {
@@ -51,7 +43,7 @@ class Builder {
   ValueId gpt2(ValueId tokens);
 
  private:
-  ValueId llama_attention(ValueId x, const std::string& layer);
+  ValueId llama_attention(ValueId x, ValueId turns, const std::string& layer);
   ValueId llama_mlp(ValueId x, const std::string& layer);
   ValueId gpt2_attention(ValueId x, const std::string& layer);
   ValueId gpt2_mlp(ValueId x, const std::string& layer);
@@ -67,7 +59,7 @@ class Builder {
   const ModelConfig& config_;
 };
 
-ValueId Builder::llama_attention(ValueId x, const std::string& layer) {
+ValueId Builder::llama_attention(ValueId x, ValueId turns, const std::string& layer) {
   const std::int64_t e = config_.embed, q_out = config_.heads * head_dim(),
                      kv_out = config_.kv_heads * head_dim();
   const auto projection = [&](const std::string& name, const std::string& heads, std::int64_t num_heads,
@@ -79,8 +71,8 @@ ValueId Builder::llama_attention(ValueId x, const std::string& layer) {
   ValueId q = projection("q", "heads", config_.heads, q_out);
   ValueId k = projection("k", "kv_heads", config_.kv_heads, kv_out);
   const ValueId v = projection("v", "kv_heads", config_.kv_heads, kv_out);
-  q = rotary(graph_, q, config_.rope_theta, layer + "q.rotary");
-  k = rotary(graph_, k, config_.rope_theta, layer + "k.rotary");
+  q = rotary(graph_, q, turns, layer + "q.rotary");
+  k = rotary(graph_, k, turns, layer + "k.rotary");
   const ValueId y = attention(graph_, q, k, v, layer + "attention");
   const ValueId out = weight(layer + "self_attn.o_proj.weight",
                              {{"embed", e}, {"heads", config_.heads}, {"head_dim", head_dim()}}, {e, q_out},
@@ -106,12 +98,14 @@ ValueId Builder::llama(ValueId tokens) {
       weight("model.embed_tokens.weight", {{"vocab", config_.vocab}, {"embed", config_.embed}},
              {config_.vocab, config_.embed});
   ValueId x = embedding(graph_, table, tokens, "embedding");
+  const ValueId turns = rotary_table(graph_, graph_.value(tokens).desc.extent("seq"), head_dim() / 2,
+                                     config_.rope_theta, "rotary");
   const auto norm = [&](const std::string& name) {
     return rms_norm(graph_, x, gain(name + ".weight"), config_.norm_eps, name);
   };
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
-    x = add(graph_, {x, llama_attention(norm(layer + "input_layernorm"), layer)},
+    x = add(graph_, {x, llama_attention(norm(layer + "input_layernorm"), turns, layer)},
             layer + "attention.residual");
     x = add(graph_, {x, llama_mlp(norm(layer + "post_attention_layernorm"), layer)}, layer + "mlp.residual");
   }
@@ -126,9 +120,8 @@ ValueId Builder::gpt2_attention(ValueId x, const std::string& layer) {
   const Dims heads = {{"heads", config_.heads}, {"head_dim", head_dim()}};
   const ValueId w =
       weight(layer + "attn.c_attn.weight", {{"embed", e}, {"qkv", 3}, heads[0], heads[1]}, {e, 3 * e});
-  const ValueId qkv =
-      matmul(graph_, x, w, {"batch", "seq", "qkv", "heads", "head_dim"}, layer + "qkv",
-             {.bias = bias(layer + "attn.c_attn.bias", {{"qkv", 3}, heads[0], heads[1]}), .activation = {}});
+  const ValueId qkv = matmul(graph_, x, w, {"batch", "seq", "qkv", "heads", "head_dim"}, layer + "qkv",
+                             {.bias = bias(layer + "attn.c_attn.bias", {{"qkv", 3}, heads[0], heads[1]})});
   const std::vector<ValueId> parts = unstack(graph_, qkv, "qkv", layer + "qkv.part");
   const auto kv = [&](ValueId part, const std::string& name) {
     return rename(graph_, part, "heads", "kv_heads", layer + name);
@@ -137,7 +130,7 @@ ValueId Builder::gpt2_attention(ValueId x, const std::string& layer) {
   const ValueId out =
       weight(layer + "attn.c_proj.weight", {heads[0], heads[1], {"embed", e}}, {e, e}, residual_scale());
   return matmul(graph_, y, out, {"batch", "seq", "embed"}, layer + "o",
-                {.bias = bias(layer + "attn.c_proj.bias", {{"embed", e}}), .activation = {}});
+                {.bias = bias(layer + "attn.c_proj.bias", {{"embed", e}})});
 }
 
 ValueId Builder::gpt2_mlp(ValueId x, const std::string& layer) {
@@ -148,7 +141,7 @@ ValueId Builder::gpt2_mlp(ValueId x, const std::string& layer) {
   const ValueId out =
       weight(layer + "mlp.c_proj.weight", {{"mlp", m}, {"embed", e}}, {m, e}, residual_scale());
   return matmul(graph_, h, out, {"batch", "seq", "embed"}, layer + "proj",
-                {.bias = bias(layer + "mlp.c_proj.bias", {{"embed", e}}), .activation = {}});
+                {.bias = bias(layer + "mlp.c_proj.bias", {{"embed", e}})});
 }
 
 ValueId Builder::gpt2(ValueId tokens) {

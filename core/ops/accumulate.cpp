@@ -2,7 +2,7 @@
 //
 // Placement whatever x has, partial included: the sum over ranks is taken once a step, not once a
 // micro-batch. Cost      one FLOP an element. Memory bound.
-#include "core/ops/accumulate.h"
+#include "core/ops/builders.h"
 
 #include "core/ops/op.h"
 

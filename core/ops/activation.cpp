@@ -10,6 +10,8 @@
 
 #include <cmath>
 
+#include "core/ops/builders.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 #include "core/ops/vector_math.h"
 
@@ -35,20 +37,6 @@ struct Gelu {
     return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * kScale * (1.0f + 3.0f * kCubic * x * x);
   }
 };
-
-template <class Act>
-void run_value(const float* x, float* y, std::int64_t num_elements, int num_threads) {
-  parallel_blocks(num_threads, num_elements, [=](std::int64_t first, std::int64_t last) {
-    for (std::int64_t i = first; i < last; ++i) y[i] = Act::value(x[i]);
-  });
-}
-
-template <class Act>
-void run_slope(const float* x, const float* dy, float* dx, std::int64_t num_elements, int num_threads) {
-  parallel_blocks(num_threads, num_elements, [=](std::int64_t first, std::int64_t last) {
-    for (std::int64_t i = first; i < last; ++i) dx[i] = Act::slope(x[i]) * dy[i];
-  });
-}
 
 void require_kind(const OpArgs& args) {
   const std::string& kind = args.attrs.text("kind");
@@ -82,8 +70,7 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
 }
 
 Kernel cpu(const KernelNode& node) {
-  return [kind = node.attrs.text("kind"), n = node.input(0).num_elements(), t = node.num_threads](
-             const KernelArgs& k) { activate(kind, k.input<float>(0), k.output<float>(0), n, t); };
+  return activation_kernel(node.attrs.text("kind"), node);
 }
 
 std::vector<TensorDesc> infer_grad(const OpArgs& args) {
@@ -106,11 +93,9 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
 }
 
 Kernel cpu_grad(const KernelNode& node) {
-  const bool silu = node.attrs.text("kind") == "silu";
-  return [silu, n = node.input(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
-    (silu ? run_slope<Silu> : run_slope<Gelu>)(k.input<float>(0), k.input<float>(1), k.output<float>(0), n,
-                                               t);
-  };
+  if (node.attrs.text("kind") == "silu")
+    return elementwise_kernel<2>(node, [](float x, float dy) { return Silu::slope(x) * dy; });
+  return elementwise_kernel<2>(node, [](float x, float dy) { return Gelu::slope(x) * dy; });
 }
 
 std::vector<Sample> samples(bool with_grad) {
@@ -143,8 +128,9 @@ double activation_slope_reference(const std::string& kind, double x) {
   return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * kGeluScale * (1.0 + 3.0 * kGeluCubic * x * x);
 }
 
-void activate(const std::string& kind, const float* x, float* y, std::int64_t num_elements, int num_threads) {
-  (kind == "silu" ? run_value<Silu> : run_value<Gelu>)(x, y, num_elements, num_threads);
+Kernel activation_kernel(const std::string& kind, const KernelNode& node) {
+  if (kind == "silu") return elementwise_kernel<1>(node, [](float x) { return Silu::value(x); });
+  return elementwise_kernel<1>(node, [](float x) { return Gelu::value(x); });
 }
 
 const OpDef& activation_op() {
@@ -154,7 +140,7 @@ const OpDef& activation_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = {cpu},
+                           .cpu = {.prepare = cpu, .bf16 = true},
                            .may_overwrite_input = true,
                            .samples = samples(false)};
   return op;
@@ -166,7 +152,7 @@ const OpDef& activation_grad_op() {
                            .cost = cost,
                            .placements = placements_grad,
                            .reference = reference_grad,
-                           .cpu = {cpu_grad},
+                           .cpu = {.prepare = cpu_grad, .bf16 = true},
                            .may_overwrite_input = true,
                            .samples = samples(true)};
   return op;

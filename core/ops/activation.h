@@ -1,25 +1,16 @@
-// activation: silu and gelu, alone or as the gate of a product.
+// The activations as functions, for the ops that have one as their epilogue.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
-#include "core/graph/graph.h"
+#include "core/graph/op.h"
 
 namespace takt {
 
-const OpDef& activation_op();
-const OpDef& activation_grad_op();
-
-// y = act(x), elementwise; kind is "silu" or "gelu" (the tanh form).
-ValueId activation(Graph& graph, ValueId x, const std::string& kind, const std::string& name);
-// dx = act'(x) dy.
-ValueId activation_grad(Graph& graph, ValueId x, ValueId dy, const std::string& kind,
-                        const std::string& name);
-
-// For ops that have an activation as their epilogue.
 double activation_reference(const std::string& kind, double x);
 double activation_slope_reference(const std::string& kind, double x);
-void activate(const std::string& kind, const float* x, float* y, std::int64_t num_elements, int num_threads);
+// The kernel of output 0 = act(input 0), f32 or bf16.
+Kernel activation_kernel(const std::string& kind, const KernelNode& node);
 
 }  // namespace takt

@@ -3,12 +3,11 @@
 // Gradient  dy for every term, summed over the axes the term lacks.
 // Placement elementwise; linear in all terms together, so partial sums add up without communication.
 // Cost      one FLOP an element and term. Memory bound.
-#include "core/ops/add.h"
+#include "core/ops/builders.h"
 
 #include <cstring>
 
 #include "core/ops/op.h"
-#include "core/ops/reduce.h"
 
 namespace takt {
 namespace {

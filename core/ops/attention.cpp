@@ -10,7 +10,7 @@
 //           then dk and dv are partial sums.
 // Cost      4 head_dim FLOPs a pair of positions, half of all pairs; 10 in the gradient.
 // Source    Dao et al. 2022, arXiv:2205.14135; Ainslie et al. 2023, arXiv:2305.13245.
-#include "core/ops/attention.h"
+#include "core/ops/builders.h"
 
 #include <cmath>
 #include <limits>

@@ -10,7 +10,7 @@
 // Attributes: "ranks" = n, "axis" = a (and "from" = the axis that was sharded, in all_to_all), "extent" = the
 // global extent of a in all_gather, "op" = sum or max. Pieces past the end of an uneven axis are zeros.
 // Cost      no arithmetic to speak of; what moves is priced by the collectives.
-#include "core/ops/conversion.h"
+#include "core/ops/builders.h"
 
 #include <algorithm>
 #include <cstring>

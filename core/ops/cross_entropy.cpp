@@ -10,13 +10,12 @@
 //           the end of the vocabulary takes no part and gets a zero gradient.
 // Cost      about 3 FLOPs a logit in the loss, 4 in the gradient. Memory bound.
 // Source    Shoeybi et al. 2019, arXiv:1909.08053, section 3 (the vocabulary-parallel loss).
-#include "core/ops/cross_entropy.h"
+#include "core/ops/builders.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "core/ops/op.h"
-#include "core/ops/reduce.h"
 #include "core/ops/vector_math.h"
 
 namespace takt {

@@ -6,7 +6,7 @@
 //           its rows needs no communication at all. Token and column axes stay sharded. Linear in table and
 //           in dy.
 // Cost      no arithmetic to speak of. Memory bound.
-#include "core/ops/embedding.h"
+#include "core/ops/builders.h"
 
 #include <algorithm>
 

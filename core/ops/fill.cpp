@@ -1,7 +1,7 @@
 // fill: y = value, everywhere
 //
 // Gradient  none: there is no input.    Placement anything.    Cost one write an element.
-#include "core/ops/fill.h"
+#include "core/ops/builders.h"
 
 #include <algorithm>
 

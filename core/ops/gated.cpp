@@ -4,24 +4,21 @@
 // Placement elementwise; linear in u.
 // Cost      about 12 FLOPs an element. Memory bound.
 // Source    Shazeer 2020, arXiv:2002.05202 (SwiGLU).
-#include "core/ops/gated.h"
-
 #include "core/ops/activation.h"
+#include "core/ops/builders.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 #include "core/ops/vector_math.h"
 
 namespace takt {
 namespace {
 
-void require_alike(const OpArgs& args) {
+// All inputs alike; an output for each input but the last, u or dy.
+std::vector<TensorDesc> infer(const OpArgs& args) {
   for (const TensorDesc& input : args.inputs)
     TAKT_REQUIRE(input == args.input(0) && is_floating(input.dtype), args.name,
                  ": inputs must be alike, got ", args.input(0), " and ", input);
-}
-
-std::vector<TensorDesc> infer(const OpArgs& args) {
-  require_alike(args);
-  return {args.input(0)};
+  return std::vector<TensorDesc>(args.inputs.size() - 1, args.input(0));
 }
 
 std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
@@ -31,34 +28,13 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
   return {grads[0], grads[1]};
 }
 
-Cost cost(const OpArgs& args) {
-  return cost_an_element(args, 12.0);
-}
-
-std::vector<OpPlacement> placements(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = batch_rules(args, {});
-  signatures.push_back(linear_rule(args, {args.inputs.size() - 1}));  // in u, or in dy
-  return signatures;
-}
-
 void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
   for (std::size_t i = 0; i < outputs[0].data.size(); ++i)
     outputs[0].data[i] = activation_reference("silu", inputs[0]->data[i]) * inputs[1]->data[i];
 }
 
 Kernel cpu(const KernelNode& node) {
-  return [n = node.input(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
-    const float *g = k.input<float>(0), *u = k.input<float>(1);
-    float* y = k.output<float>(0);
-    parallel_blocks(t, n, [=](std::int64_t first, std::int64_t last) {
-      for (std::int64_t i = first; i < last; ++i) y[i] = g[i] * sigmoid_cephes(g[i]) * u[i];
-    });
-  };
-}
-
-std::vector<TensorDesc> infer_grad(const OpArgs& args) {
-  require_alike(args);
-  return {args.input(0), args.input(0)};
+  return elementwise_kernel<2>(node, [](float g, float u) { return g * sigmoid_cephes(g) * u; });
 }
 
 void reference_grad(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -70,17 +46,10 @@ void reference_grad(const OpArgs&, std::span<const Array* const> inputs, std::sp
 }
 
 Kernel cpu_grad(const KernelNode& node) {
-  return [n = node.input(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
-    const float *g = k.input<float>(0), *u = k.input<float>(1), *dy = k.input<float>(2);
-    float *dg = k.output<float>(0), *du = k.output<float>(1);
-    parallel_blocks(t, n, [=](std::int64_t first, std::int64_t last) {
-      for (std::int64_t i = first; i < last; ++i) {
-        const float s = sigmoid_cephes(g[i]), flow = dy[i], gate = g[i];
-        dg[i] = s * (1.0f + gate * (1.0f - s)) * u[i] * flow;
-        du[i] = gate * s * flow;
-      }
-    });
-  };
+  return elementwise_kernel<3, 2>(node, [](float g, float u, float dy) -> std::array<float, 2> {
+    const float s = sigmoid_cephes(g);
+    return {s * (1.0f + g * (1.0f - s)) * u * dy, g * s * dy};
+  });
 }
 
 Sample sample(bool with_grad) {
@@ -100,10 +69,10 @@ const OpDef& gated_op() {
   static const OpDef op = {.name = "gated",
                            .infer = infer,
                            .grad = grad,
-                           .cost = cost,
-                           .placements = placements,
+                           .flops_per_element = 12,
+                           .placement = {.linear_in = {{1}}},
                            .reference = reference,
-                           .cpu = {cpu},
+                           .cpu = {.prepare = cpu, .bf16 = true},
                            .may_overwrite_input = true,
                            .samples = {sample(false)}};
   return op;
@@ -111,11 +80,11 @@ const OpDef& gated_op() {
 
 const OpDef& gated_grad_op() {
   static const OpDef op = {.name = "gated_grad",
-                           .infer = infer_grad,
-                           .cost = cost,
-                           .placements = placements,
+                           .infer = infer,
+                           .flops_per_element = 12,
+                           .placement = {.linear_in = {{2}}},
                            .reference = reference_grad,
-                           .cpu = {cpu_grad},
+                           .cpu = {.prepare = cpu_grad, .bf16 = true},
                            .samples = {sample(true)}};
   return op;
 }

@@ -5,7 +5,7 @@
 //           the norm that of the whole model on any mesh. clip_factor is not linear and needs the whole sum.
 // Cost      2 FLOPs an element. Memory bound.
 // Source    Pascanu et al. 2013, arXiv:1211.5063 (clipping by the global norm).
-#include "core/ops/grad_norm.h"
+#include "core/ops/builders.h"
 
 #include <algorithm>
 #include <cmath>

@@ -3,22 +3,23 @@
 // Axes      in a, b and out: stacked (must lead everywhere); in a and out: rows; in b and out: columns;
 //           in a and b only: contracted. Each group keeps its order and stays together in every tensor, so
 //           that the whole is one (stacked) matrix product. Transposed storage of any operand is fine.
-// Bias      its axes are the column axes, and out ends with them.
+// Bias      f32; its axes are the column axes, and out ends with them.
+// Dtypes    a and b are both f32 or both bf16; the result is as they are, or f32 by out_dtype. Sums are f32.
 // Activation "gelu" or "silu": then output 1 is the value before it, which the gradient needs.
-// Gradient  da = dy b, db = a dy, dbias = sum of dy; with d(pre) = act'(pre) dy first.
-// Placement stacked, row and column axes stay sharded; a sharded contraction gives a partial sum, in which
-// the bias
+// Gradient  da = dy b, db = a dy, dbias = sum of dy; with d(pre) = act'(pre) dy first. Each has its operand's dtype.
+// Placement stacked, row and column axes stay sharded; a sharded contraction gives a partial sum, in which the bias
 //           must be partial too (kept on one rank); linear in a and in b, so partial sums pass through.
 // Cost      2 m n k FLOPs a stack.
-#include "core/ops/matmul.h"
-
+// Without bf16 instructions the operands are widened to f32 scratch and the f32 product is taken: exact, and the pass
+// over the operands costs about 1 / min(m, n) of the product, but bf16 is then no faster than f32.
 #include <algorithm>
 #include <memory>
 
 #include "core/device/onednn.h"
 #include "core/ops/activation.h"
+#include "core/ops/builders.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/op.h"
-#include "core/ops/reduce.h"
 
 namespace takt {
 namespace {
@@ -84,6 +85,10 @@ struct Lowered {
   bool swapped_out = false;
 };
 
+DType out_dtype(const OpArgs& args) {
+  return args.attrs.has("out_dtype") ? args.attrs.dtype("out_dtype") : args.input(0).dtype;
+}
+
 Lowered lower(const OpArgs& args) {
   const Grouping g = group_axes(args);
   const auto extent = [&](const AxisNames& names, std::size_t input) {
@@ -108,6 +113,7 @@ Lowered lower(const OpArgs& args) {
   }
   s.has_bias = args.inputs.size() == 3;
   s.dtype = args.input(0).dtype;
+  s.out_dtype = out_dtype(args);
   return lowered;
 }
 
@@ -115,7 +121,9 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
   const TensorDesc &a = args.input(0), &b = args.input(1);
   TAKT_REQUIRE(is_floating(a.dtype) && a.dtype == b.dtype, "matmul '", args.name, "': a is ", a, ", b is ", b,
                "; both must have the same floating type");
-  TensorDesc y{.dims = {}, .dtype = a.dtype};
+  TensorDesc y{.dims = {}, .dtype = out_dtype(args)};
+  TAKT_REQUIRE(y.dtype == a.dtype || y.dtype == DType::kF32, "matmul '", args.name, "': out_dtype is ",
+               y.dtype, ", wanted f32 or that of a ", a);
   for (const Axis& axis : args.attrs.axes("out")) {
     TAKT_REQUIRE(a.has(axis) || b.has(axis), "matmul '", args.name, "': the result's axis '", axis,
                  "' is neither in a ", a, " nor in b ", b);
@@ -127,6 +135,7 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
     TAKT_REQUIRE(!lowered.swapped_out && names_of(bias.dims) == group_axes(args).columns, "matmul '",
                  args.name, "': bias ", bias, " must have the column axes of b ", b,
                  ", and the result must end with them");
+    TAKT_REQUIRE(bias.dtype == DType::kF32, "matmul '", args.name, "': the bias must be f32, got ", bias);
   }
   if (args.attrs.text("activation").empty()) return {y};
   return {y, y};
@@ -140,15 +149,20 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
   if (!activation.empty())
     dy = activation_grad(graph, node.outputs[1], dy, activation, "d." + node.name + ".pre");
   const ValueId a = node.inputs[0], b = node.inputs[1];
-  std::vector<std::optional<ValueId>> grads = {
-      matmul(graph, dy, b, names_of(graph.value(a).desc.dims), "d." + node.name + ".a"),
-      matmul(graph, a, dy, names_of(graph.value(b).desc.dims), "d." + node.name + ".b")};
+  const std::string prefix = "d." + node.name;
+  std::optional<ValueId> dbias;
   if (node.inputs.size() == 3) {
     AxisNames summed;
     for (const Dim& dim : graph.value(dy).desc.dims)
       if (!graph.value(node.inputs[2]).desc.has(dim.axis)) summed.push_back(dim.axis);
-    grads.push_back(reduce(graph, dy, summed, ReduceOp::kSum, "d." + node.name + ".bias"));
+    dbias = reduce(graph, dy, summed, ReduceOp::kSum, prefix + ".bias", DType::kF32);
   }
+  const DType dtype = graph.value(a).desc.dtype;
+  if (graph.value(dy).desc.dtype != dtype) dy = cast(graph, dy, dtype, prefix + ".cast");
+  std::vector<std::optional<ValueId>> grads = {
+      matmul(graph, dy, b, names_of(graph.value(a).desc.dims), prefix + ".a"),
+      matmul(graph, a, dy, names_of(graph.value(b).desc.dims), prefix + ".b")};
+  if (dbias) grads.push_back(dbias);
   return grads;
 }
 
@@ -161,8 +175,7 @@ std::vector<OpPlacement> placements(const OpArgs& args) {
   const Grouping g = group_axes(args);
   const bool has_bias = args.inputs.size() == 3;
   std::vector<OpPlacement> signatures = {replicated_rule(args)};
-  for (const Axis& axis : joined(g.stacked, g.rows, g.columns))
-    signatures.push_back(split_rule(args, axis));
+  for (const Axis& axis : joined(g.stacked, g.rows, g.columns)) signatures.push_back(split_rule(args, axis));
   if (!args.attrs.text("activation").empty()) return signatures;  // what follows passes partial sums on
   for (const Axis& axis : g.contracted) {
     signatures.push_back(split_rule(args, axis));
@@ -176,8 +189,7 @@ std::vector<OpPlacement> placements(const OpArgs& args) {
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   // One odometer over all axes: out axes first, then the contracted ones.
   Dims loop = outputs[0].dims;
-  for (const Axis& axis : group_axes(args).contracted)
-    loop.push_back({axis, args.input(0).extent(axis)});
+  for (const Axis& axis : group_axes(args).contracted) loop.push_back({axis, args.input(0).extent(axis)});
   const auto offset = [&](const Dims& dims, const std::vector<std::int64_t>& at) {
     std::int64_t offset_elements = 0;
     for (const Dim& dim : dims)
@@ -201,19 +213,79 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
   for (double& y : outputs[0].data) y = activation_reference(activation, y);
 }
 
+constexpr std::size_t kAlign = 64;
+std::size_t aligned(std::size_t num_bytes) {
+  return (num_bytes + kAlign - 1) / kAlign * kAlign;
+}
+
+// The product and what its scratch holds: oneDNN's own, then f32 copies of a, b and, if it is bf16, the result.
+struct Product {
+  OnednnMatmul matmul;
+  bool widens = false;
+  std::int64_t num_a = 0, num_b = 0, num_y = 0;
+  bool rounds = false;
+
+  explicit Product(const KernelNode& node, MatmulShape shape, bool widens_bf16)
+      : matmul(widened(shape, widens_bf16), node.num_threads),
+        widens(widens_bf16),
+        num_a(shape.batch * shape.m * shape.k),
+        num_b(shape.batch * shape.k * shape.n),
+        num_y(shape.batch * shape.m * shape.n),
+        rounds(widens && shape.out_dtype == DType::kBF16) {}
+
+  static MatmulShape widened(MatmulShape shape, bool widens_bf16) {
+    if (widens_bf16) shape.dtype = shape.out_dtype = DType::kF32;
+    return shape;
+  }
+  static std::size_t f32_bytes(std::int64_t num_elements) {
+    return aligned(static_cast<std::size_t>(num_elements) * sizeof(float));
+  }
+  std::size_t scratch_bytes() const {
+    std::size_t total = aligned(matmul.scratch_bytes());
+    if (widens) total += f32_bytes(num_a) + f32_bytes(num_b);
+    return total + (rounds ? f32_bytes(num_y) : 0);
+  }
+  void run(const void* a, const void* b, const void* bias, void* y, void* scratch, int num_threads) {
+    if (!widens) return matmul.run(a, b, bias, y, scratch);
+    auto* base = static_cast<std::byte*>(scratch) + aligned(matmul.scratch_bytes());
+    auto* wide_a = reinterpret_cast<float*>(base);
+    auto* wide_b = reinterpret_cast<float*>(base + f32_bytes(num_a));
+    auto* wide_y = rounds ? reinterpret_cast<float*>(base + f32_bytes(num_a) + f32_bytes(num_b))
+                          : static_cast<float*>(y);
+    convert(static_cast<const BF16*>(a), wide_a, num_a, num_threads);
+    convert(static_cast<const BF16*>(b), wide_b, num_b, num_threads);
+    matmul.run(wide_a, wide_b, bias, wide_y, scratch);
+    if (rounds) convert(wide_y, static_cast<BF16*>(y), num_y, num_threads);
+  }
+};
+
+Product product_of(const KernelNode& node, const Lowered& lowered) {
+  return Product(node, lowered.shape, lowered.shape.dtype == DType::kBF16 && !onednn_has_bf16());
+}
+
+std::size_t scratch(const KernelNode& node) {
+  return product_of(node, lower(node)).scratch_bytes();
+}
+
 Kernel cpu(const KernelNode& node) {
   const Lowered lowered = lower(node);
-  const auto product = std::make_shared<const OnednnMatmul>(lowered.shape);
+  const auto product = std::make_shared<Product>(product_of(node, lowered));
   const bool swapped = lowered.swapped_out, has_bias = lowered.shape.has_bias;
   const std::string activation = node.attrs.text("activation");
-  const std::int64_t num_outputs = node.output(0).num_elements();
-  const int num_threads = node.num_threads;
-  return [=](const KernelArgs& k) {
-    void* result = activation.empty() ? k.outputs[0] : k.outputs[1];
+  Kernel activate;
+  if (!activation.empty()) {
+    KernelNode epilogue = node;
+    epilogue.inputs = {node.output(1)};
+    epilogue.outputs = {node.output(0)};
+    activate = activation_kernel(activation, epilogue);
+  }
+  return [=, num_threads = node.num_threads](const KernelArgs& k) {
+    void* result = k.outputs[activate ? 1 : 0];
     product->run(k.inputs[swapped ? 1 : 0], k.inputs[swapped ? 0 : 1], has_bias ? k.inputs[2] : nullptr,
-                 result);
-    if (!activation.empty())
-      activate(activation, static_cast<const float*>(result), k.output<float>(0), num_outputs, num_threads);
+                 result, k.scratch, num_threads);
+    if (!activate) return;
+    void* const pre[] = {result};
+    activate({.inputs = pre, .outputs = k.outputs.first(1)});
   };
 }
 
@@ -231,7 +303,7 @@ std::vector<Sample> samples() {
     const ValueId x = g.input("x", f32({{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}}));
     const ValueId w = g.input("w", f32({{"heads", 4}, {"head_dim", 2}, {"embed", 8}}));
     const ValueId bias = g.input("bias", f32({{"embed", 8}}));
-    matmul(g, x, w, {"batch", "seq", "embed"}, "y", {.bias = bias, .activation = {}});
+    matmul(g, x, w, {"batch", "seq", "embed"}, "y", {.bias = bias});
   };
   const auto activated = [](Graph& g) {
     const ValueId x = g.input("x", f32({{"batch", 4}, {"embed", 8}}));
@@ -258,8 +330,9 @@ const OpDef& matmul_op() {
                            .grad = grad,
                            .cost = cost,
                            .placements = placements,
+                           .f32_inputs = {2},
                            .reference = reference,
-                           .cpu = {cpu},
+                           .cpu = {.prepare = cpu, .scratch_bytes = scratch, .bf16 = true},
                            .samples = samples()};
   return op;
 }
@@ -268,7 +341,9 @@ ValueId matmul(Graph& graph, ValueId a, ValueId b, const AxisNames& out, const s
                const MatmulOptions& options) {
   std::vector<ValueId> inputs = {a, b};
   if (options.bias) inputs.push_back(*options.bias);
-  return graph.append(matmul_op(), inputs, {{"out", out}, {"activation", options.activation}}, name).front();
+  Attrs attrs = {{"out", out}, {"activation", options.activation}};
+  if (options.out_dtype) attrs.set("out_dtype", *options.out_dtype);
+  return graph.append(matmul_op(), inputs, attrs, name).front();
 }
 
 }  // namespace takt

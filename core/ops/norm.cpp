@@ -6,7 +6,7 @@
 //           dweight = sum over rows of dy n;  dbias = sum over rows of dy (norm_grad). Linear in dy.
 // Placement rows stay sharded; the normalised axis must be whole.
 // Cost      about 8 FLOPs an element. Memory bound.
-#include "core/ops/norm.h"
+#include "core/ops/builders.h"
 
 #include <cmath>
 

@@ -2,19 +2,32 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 
 namespace takt {
 
-// Calls body(i) for i in [0, num_items), each once, on up to num_threads threads. Every item is computed by
-// one thread in one order, so results do not depend on num_threads. The body must not throw.
+// Calls body(i) for i in [0, num_items), each once, on up to num_threads threads. Every item is computed by one thread
+// in one order, so results do not depend on num_threads. If bodies throw, the exception of the first item that did is
+// thrown when all threads are done.
 template <class Body>
 void parallel_for(int num_threads, std::int64_t num_items, const Body& body) {
   if (num_threads <= 1 || num_items <= 1) {
     for (std::int64_t i = 0; i < num_items; ++i) body(i);
     return;
   }
+  std::exception_ptr error;  // an exception that leaves a parallel region ends the process
+  std::int64_t failed_item = num_items;
 #pragma omp parallel for num_threads(num_threads) schedule(static)
-  for (std::int64_t i = 0; i < num_items; ++i) body(i);
+  for (std::int64_t i = 0; i < num_items; ++i) try {
+      body(i);
+    } catch (...) {
+#pragma omp critical(takt_parallel_for)
+      if (i < failed_item) {
+        failed_item = i;
+        error = std::current_exception();
+      }
+    }
+  if (error) std::rethrow_exception(error);
 }
 
 // The same over [0, num_items) in blocks: body(first, last). For elementwise loops that should vectorise.

@@ -4,11 +4,13 @@
 #include <algorithm>
 
 namespace takt {
+namespace {
 
-std::vector<OpPlacement> signatures_of(const OpDef& op, const OpArgs& args) {
-  TAKT_ASSERT(op.placements != nullptr, "op ", op.name, " has no placement rule");
-  return op.placements(args);
+bool contains(const std::vector<Axis>& axes, const Axis& axis) {
+  return std::find(axes.begin(), axes.end(), axis) != axes.end();
 }
+
+}  // namespace
 
 OpPlacement replicated_rule(const OpArgs& args) {
   return {std::vector<AxisPlacement>(args.inputs.size()), std::vector<AxisPlacement>(args.outputs.size())};
@@ -24,11 +26,31 @@ OpPlacement split_rule(const OpArgs& args, const Axis& axis) {
   return signature;
 }
 
-OpPlacement linear_rule(const OpArgs& args, std::initializer_list<std::size_t> partial_inputs) {
+OpPlacement linear_rule(const OpArgs& args, const std::vector<int>& partial_inputs) {
   OpPlacement signature = replicated_rule(args);
-  for (const std::size_t i : partial_inputs) signature.inputs[i] = AxisPlacement::partial();
-  for (AxisPlacement& output : signature.outputs) output = AxisPlacement::partial();
+  for (const int i : partial_inputs)
+    if (i == PlacementRule::kAll)
+      signature.inputs.assign(args.inputs.size(), AxisPlacement::partial());
+    else
+      signature.inputs.at(static_cast<std::size_t>(i)) = AxisPlacement::partial();
+  signature.outputs.assign(args.outputs.size(), AxisPlacement::partial());
   return signature;
+}
+
+std::vector<OpPlacement> signatures_by(const PlacementRule& rule, const OpArgs& args) {
+  std::vector<Axis> seen(rule.whole.begin(), rule.whole.end());  // whole, or dealt with
+  if (rule.whole_last_of) seen.push_back(args.input(*rule.whole_last_of).dims.back().axis);
+  if (!rule.whole_attr.empty()) seen.push_back(args.attrs.axis(rule.whole_attr));
+  std::vector<OpPlacement> signatures = {replicated_rule(args)};
+  for (const std::vector<TensorDesc>* tensors : {&args.outputs, &args.inputs})
+    for (const TensorDesc& tensor : *tensors)
+      for (const Dim& dim : tensor.dims) {
+        if (contains(seen, dim.axis)) continue;
+        signatures.push_back(split_rule(args, dim.axis));
+        seen.push_back(dim.axis);
+      }
+  for (const std::vector<int>& inputs : rule.linear_in) signatures.push_back(linear_rule(args, inputs));
+  return signatures;
 }
 
 std::vector<OpPlacement> batch_rules(const OpArgs& args, const AxisNames& whole) {
@@ -37,6 +59,10 @@ std::vector<OpPlacement> batch_rules(const OpArgs& args, const AxisNames& whole)
     if (std::find(whole.begin(), whole.end(), dim.axis) == whole.end())
       signatures.push_back(split_rule(args, dim.axis));
   return signatures;
+}
+
+std::vector<OpPlacement> signatures_of(const OpDef& op, const OpArgs& args) {
+  return op.placements != nullptr ? op.placements(args) : signatures_by(op.placement, args);
 }
 
 }  // namespace takt

@@ -1,24 +1,27 @@
-// The few shapes that placement rules are made of. Each function gives one signature along one mesh axis.
+// From an op's placement rule to its signatures, and the pieces that ops with a rule of their own are built from.
 #pragma once
 
 #include <initializer_list>
-#include <string>
 #include <vector>
 
 #include "core/graph/op.h"
 
 namespace takt {
 
-// All ways in which an op can be placed along one mesh axis.
+// All signatures of the op along one mesh axis, replicated first, each once.
 std::vector<OpPlacement> signatures_of(const OpDef& op, const OpArgs& args);
+// What the rule, as data, says of these tensors.
+std::vector<OpPlacement> signatures_by(const PlacementRule& rule, const OpArgs& args);
+
 // Everything replicated: every op can do this.
 OpPlacement replicated_rule(const OpArgs& args);
-// Tensors that have `axis` are sharded along it; inputs without it are replicated, outputs without it are
-// partial sums. Right for every op that treats the elements along `axis` alike and sums over it at most.
+// Tensors that have `axis` are sharded along it; inputs without it are replicated, outputs without it are partial sums.
+// Right for every op that treats the elements along `axis` alike and sums over it at most.
 OpPlacement split_rule(const OpArgs& args, const Axis& axis);
-// The listed inputs are partial sums, the others replicated, all outputs partial sums: ops linear in those
-// inputs together.
-OpPlacement linear_rule(const OpArgs& args, std::initializer_list<std::size_t> partial_inputs);
+// The listed inputs are partial sums, the others replicated, all outputs partial sums: ops linear in those inputs
+// together.
+OpPlacement linear_rule(const OpArgs& args, const std::vector<int>& partial_inputs);
+
 // replicated_rule, and split_rule along every axis of output 0 that is not in `whole`.
 std::vector<OpPlacement> batch_rules(const OpArgs& args, const AxisNames& whole);
 

@@ -3,7 +3,7 @@
 // Gradient  the two are each other's gradient; the maximum is not differentiated.
 // Placement a sharded reduced axis gives a partial sum or maximum. Padding along it does not count.
 // Cost      one FLOP an element of x. Memory bound.
-#include "core/ops/reduce.h"
+#include "core/ops/builders.h"
 
 #include <algorithm>
 #include <limits>
@@ -45,8 +45,7 @@ Split split_reduce(const OpArgs& args) {
 }
 
 Split split_broadcast(const OpArgs& args) {
-  return split(args.attrs.dims("dims"), args,
-               [&](const Axis& axis) { return !args.input(0).has(axis); });
+  return split(args.attrs.dims("dims"), args, [&](const Axis& axis) { return !args.input(0).has(axis); });
 }
 
 bool is_max(const OpArgs& args) {
@@ -59,7 +58,10 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
     TAKT_REQUIRE(args.input(0).has(axis), "reduce '", args.name, "': x ", args.input(0), " has no axis '",
                  axis, "'");
   split_reduce(args);
-  TensorDesc y{.dims = {}, .dtype = args.input(0).dtype};
+  TensorDesc y{.dims = {},
+               .dtype = args.attrs.has("out_dtype") ? args.attrs.dtype("out_dtype") : args.input(0).dtype};
+  TAKT_REQUIRE(y.dtype == args.input(0).dtype || y.dtype == DType::kF32, "reduce '", args.name,
+               "': out_dtype is ", y.dtype, ", wanted f32 or that of x ", args.input(0));
   for (const Dim& dim : args.input(0).dims)
     if (!contains(axes, dim.axis)) y.dims.push_back(dim);
   return {y};
@@ -258,9 +260,11 @@ const OpDef& broadcast_op() {
   return op;
 }
 
-ValueId reduce(Graph& graph, ValueId x, const AxisNames& axes, ReduceOp op, const std::string& name) {
-  return graph.append_one(reduce_op(), {x},
-                          {{"axes", axes}, {"op", std::string(op == ReduceOp::kMax ? "max" : "sum")}}, name);
+ValueId reduce(Graph& graph, ValueId x, const AxisNames& axes, ReduceOp op, const std::string& name,
+               std::optional<DType> out_dtype) {
+  Attrs attrs = {{"axes", axes}, {"op", std::string(op == ReduceOp::kMax ? "max" : "sum")}};
+  if (out_dtype) attrs.set("out_dtype", *out_dtype);
+  return graph.append_one(reduce_op(), {x}, attrs, name);
 }
 
 ValueId broadcast(Graph& graph, ValueId x, const Dims& dims, const std::string& name) {

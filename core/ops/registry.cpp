@@ -3,24 +3,7 @@
 
 #include <array>
 
-#include "core/ops/accumulate.h"
-#include "core/ops/activation.h"
-#include "core/ops/add.h"
-#include "core/ops/attention.h"
-#include "core/ops/conversion.h"
-#include "core/ops/cross_entropy.h"
-#include "core/ops/embedding.h"
-#include "core/ops/fill.h"
-#include "core/ops/gated.h"
-#include "core/ops/grad_norm.h"
-#include "core/ops/matmul.h"
-#include "core/ops/norm.h"
-#include "core/ops/reduce.h"
-#include "core/ops/reshape.h"
-#include "core/ops/rotary.h"
-#include "core/ops/scale.h"
-#include "core/ops/softmax.h"
-#include "core/ops/stack.h"
+#include "core/ops/builders.h"
 
 namespace takt {
 
@@ -36,6 +19,7 @@ std::span<const OpDef* const> op_registry() {
       &attention_op(),
       &attention_grad_op(),
       &broadcast_op(),
+      &cast_op(),
       &clip_factor_op(),
       &cross_entropy_op(),
       &cross_entropy_grad_op(),
@@ -54,6 +38,7 @@ std::span<const OpDef* const> op_registry() {
       &reduce_scatter_op(),
       &reshape_op(),
       &rotary_op(),
+      &rotary_table_op(),
       &scale_op(),
       &softmax_op(),
       &softmax_grad_op(),

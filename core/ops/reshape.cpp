@@ -6,7 +6,7 @@
 // and it
 //           is itself the same, renamed, or the leading one of a split or merged run. Linear.
 // Cost      a copy, or nothing where the memory plan lets y overwrite x.
-#include "core/ops/reshape.h"
+#include "core/ops/builders.h"
 
 #include <cstring>
 
@@ -92,8 +92,7 @@ ValueId reshape(Graph& graph, ValueId x, const Dims& dims, const std::string& na
   return graph.append_one(reshape_op(), {x}, {{"dims", dims}}, name);
 }
 
-ValueId rename(Graph& graph, ValueId x, const Axis& from, const Axis& to,
-               const std::string& name) {
+ValueId rename(Graph& graph, ValueId x, const Axis& from, const Axis& to, const std::string& name) {
   Dims dims = graph.value(x).desc.dims;
   const int i = find_axis(dims, from);
   TAKT_REQUIRE(i >= 0, "rename '", name, "': x ", graph.value(x).desc, " has no axis '", from, "'");

@@ -1,16 +1,16 @@
-// rotary: for i < d/2, with angle a = p theta^(-2i/d) at position p along "seq":
-//   y[i] = x[i] cos a - x[i + d/2] sin a,   y[i + d/2] = x[i + d/2] cos a + x[i] sin a
+// rotary: for i < d/2, with the table's cosine c and sine s of position p along "seq" and pair i:
+//   y[i] = x[i] c - x[i + d/2] s,   y[i + d/2] = x[i + d/2] c + x[i] s
+// rotary_table: cosine and sine of p theta^(-2i/d), which every layer shares
 //
 // The pairing (i, i + d/2) is that of Hugging Face Llama weights.
-// Gradient  the rotation by -a (attribute inverse). Linear.
-// Placement every axis but the last may be sharded; positions count from the shard's offset along "seq".
+// Gradient  the rotation by the negative angles (attribute inverse). Linear in x; the table has none.
+// Placement every axis but the last may be sharded; along "seq" the table is sharded with x.
 // Cost      3 FLOPs an element. Memory bound.
 // Source    Su et al. 2021, arXiv:2104.09864.
-#include "core/ops/rotary.h"
-
 #include <cmath>
-#include <memory>
 
+#include "core/ops/builders.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 
 namespace takt {
@@ -34,81 +34,109 @@ Layout layout_of(const TensorDesc& x) {
   return layout;
 }
 
-double angle(std::int64_t position, std::int64_t i, std::int64_t width, double theta) {
-  return static_cast<double>(position) *
-         std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(width));
+Dims table_dims(std::int64_t seq, std::int64_t half) {
+  return {{"seq", seq}, {"turn", 2}, {"pair", half}};
 }
 
 std::vector<TensorDesc> infer(const OpArgs& args) {
-  const TensorDesc& x = args.input(0);
-  TAKT_REQUIRE(
-      x.dims.size() >= 2 && x.has("seq") && x.dims.back().axis != "seq" && x.dims.back().extent % 2 == 0,
-      "rotary '", args.name, "': x needs an axis 'seq' and an even last axis, got ", x);
+  const TensorDesc &x = args.input(0), &table = args.input(1);
+  TAKT_REQUIRE(is_floating(x.dtype) && x.dims.size() >= 2 && x.has("seq") && x.dims.back().axis != "seq" &&
+                   x.dims.back().extent % 2 == 0,
+               "rotary '", args.name, "': x needs an axis 'seq' and an even last axis, got ", x);
+  const TensorDesc wanted{table_dims(x.extent("seq"), x.dims.back().extent / 2), DType::kF32};
+  TAKT_REQUIRE(table == wanted, "rotary '", args.name, "': for x ", x, " the table must be ", wanted,
+               ", got ", table);
   return {x};
 }
 
 std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  Attrs attrs = args.node.attrs;
-  attrs.set("inverse", !attrs.flag("inverse"));
-  return {args.graph.append_one(rotary_op(), {args.output_grads[0].value()}, attrs, "d." + args.node.name)};
-}
-
-Cost cost(const OpArgs& args) {
-  return cost_an_element(args, 3.0);
-}
-
-std::vector<OpPlacement> placements(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = batch_rules(args, {args.input(0).dims.back().axis});
-  signatures.push_back(linear_rule(args, {0}));
-  return signatures;
+  return {rotary(args.graph, args.output_grads[0].value(), args.node.inputs[1], "d." + args.node.name,
+                 !args.node.attrs.flag("inverse")),
+          std::nullopt};
 }
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   const Layout l = layout_of(args.input(0));
   const double sign = args.attrs.flag("inverse") ? -1.0 : 1.0;
+  const std::int64_t half = l.width / 2;
   for (std::int64_t row = 0; row < l.outer * l.seq * l.inner; ++row)
-    for (std::int64_t i = 0; i < l.width / 2; ++i) {
-      const double a = sign * angle(row / l.inner % l.seq, i, l.width, args.attrs.number("theta"));
+    for (std::int64_t i = 0; i < half; ++i) {
       const auto low = static_cast<std::size_t>(row * l.width + i),
-                 high = low + static_cast<std::size_t>(l.width / 2);
+                 high = low + static_cast<std::size_t>(half);
+      const auto turn = static_cast<std::size_t>(row / l.inner % l.seq * l.width + i);
+      const double cosine = inputs[1]->data[turn],
+                   sine = sign * inputs[1]->data[turn + static_cast<std::size_t>(half)];
       const std::vector<double>& x = inputs[0]->data;
-      outputs[0].data[low] = x[low] * std::cos(a) - x[high] * std::sin(a);
-      outputs[0].data[high] = x[high] * std::cos(a) + x[low] * std::sin(a);
+      outputs[0].data[low] = x[low] * cosine - x[high] * sine;
+      outputs[0].data[high] = x[high] * cosine + x[low] * sine;
     }
+}
+
+// One row of `half` pairs. y may be x.
+template <class T>
+void rotate(const T* x, T* y, const float* cosines, const float* sines, float sign, std::int64_t half) {
+#pragma GCC ivdep
+  for (std::int64_t i = 0; i < half; ++i) {
+    const float low = to_float(x[i]), high = to_float(x[i + half]), sine = sign * sines[i];
+    y[i] = stored<T>(low * cosines[i] - high * sine);
+    y[i + half] = stored<T>(high * cosines[i] + low * sine);
+  }
 }
 
 Kernel cpu(const KernelNode& node) {
   const Layout l = layout_of(node.input(0));
-  const std::int64_t half = l.width / 2, offset = node.range(node.input(0), "seq").offset;
-  const double sign = node.attrs.flag("inverse") ? -1.0 : 1.0;
-  const auto cosines = std::make_shared<std::vector<float>>(), sines = std::make_shared<std::vector<float>>();
-  for (std::int64_t p = 0; p < l.seq; ++p)
-    for (std::int64_t i = 0; i < half; ++i) {
-      const double a = sign * angle(offset + p, i, l.width, node.attrs.number("theta"));
-      cosines->push_back(static_cast<float>(std::cos(a)));
-      sines->push_back(static_cast<float>(std::sin(a)));
-    }
-  return [=, threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, l.outer * l.seq, [&](std::int64_t os) {
-      const float *c = cosines->data() + os % l.seq * half, *s = sines->data() + os % l.seq * half;
-      for (std::int64_t row = os * l.inner; row < (os + 1) * l.inner; ++row) {
-        const float* x = k.input<float>(0) + row * l.width;
-        float* y = k.output<float>(0) + row * l.width;
-        for (std::int64_t i = 0; i < half; ++i) {
-          const float low = x[i], high = x[i + half];
-          y[i] = low * c[i] - high * s[i];
-          y[i + half] = high * c[i] + low * s[i];
-        }
+  const float sign = node.attrs.flag("inverse") ? -1.0f : 1.0f;
+  return with_floating(node.input(0).dtype, [&](auto type) -> Kernel {
+    using T = decltype(type);
+    return [l, sign, threads = node.num_threads](const KernelArgs& k) {
+      parallel_for(threads, l.outer * l.seq, [&](std::int64_t os) {
+        const float* turn = k.input<float>(1) + os % l.seq * l.width;
+        for (std::int64_t row = os * l.inner; row < (os + 1) * l.inner; ++row)
+          rotate(k.input<T>(0) + row * l.width, k.output<T>(0) + row * l.width, turn, turn + l.width / 2,
+                 sign, l.width / 2);
+      });
+    };
+  });
+}
+
+std::vector<TensorDesc> infer_table(const OpArgs& args) {
+  return {{args.attrs.dims("dims"), DType::kF32}};
+}
+
+double angle(std::int64_t position, std::int64_t pair, std::int64_t half, double theta) {
+  return static_cast<double>(position) *
+         std::pow(theta, -static_cast<double>(pair) / static_cast<double>(half));
+}
+
+void reference_table(const OpArgs& args, std::span<const Array* const>, std::span<Array> outputs) {
+  const std::int64_t half = outputs[0].dims[2].extent;
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(outputs[0].data.size()); ++i) {
+    const double a = angle(i / half / 2, i % half, half, args.attrs.number("theta"));
+    outputs[0].data[static_cast<std::size_t>(i)] = i / half % 2 == 0 ? std::cos(a) : std::sin(a);
+  }
+}
+
+Kernel cpu_table(const KernelNode& node) {
+  const TensorDesc& table = node.output(0);
+  return [seq = table.dims[0].extent, half = table.dims[2].extent, offset = node.range(table, "seq").offset,
+          theta = node.attrs.number("theta"), threads = node.num_threads](const KernelArgs& k) {
+    parallel_for(threads, seq, [&](std::int64_t p) {
+      float* row = k.output<float>(0) + p * 2 * half;
+      for (std::int64_t i = 0; i < half; ++i) {
+        const double a = angle(offset + p, i, half, theta);
+        row[i] = static_cast<float>(std::cos(a));
+        row[half + i] = static_cast<float>(std::sin(a));
       }
     });
   };
 }
 
-std::vector<Sample> samples() {
-  return {{.name = "heads", .build = [](Graph& g) {
-             rotary(g, g.input("x", {{{"batch", 4}, {"seq", 4}, {"heads", 4}, {"head_dim", 6}}, DType::kF32}),
-                    100.0, "y");
-           }}};
+Sample sample(bool inverse) {
+  return {.name = inverse ? "back" : "heads", .build = [inverse](Graph& g) {
+            const ValueId x =
+                g.input("x", {{{"batch", 4}, {"seq", 4}, {"heads", 4}, {"head_dim", 6}}, DType::kF32});
+            rotary(g, x, rotary_table(g, 4, 3, 100.0, "table"), "y", inverse);
+          }};
 }
 
 }  // namespace
@@ -117,17 +145,35 @@ const OpDef& rotary_op() {
   static const OpDef op = {.name = "rotary",
                            .infer = infer,
                            .grad = grad,
-                           .cost = cost,
-                           .placements = placements,
+                           .flops_per_element = 3,
+                           .placement = {.whole = {"turn", "pair"}, .whole_last_of = 0, .linear_in = {{0}}},
+                           .f32_inputs = {1},
                            .reference = reference,
-                           .cpu = {cpu},
+                           .cpu = {.prepare = cpu, .bf16 = true},
                            .may_overwrite_input = true,
-                           .samples = samples()};
+                           .samples = {sample(false), sample(true)}};
   return op;
 }
 
-ValueId rotary(Graph& graph, ValueId x, double theta, const std::string& name) {
-  return graph.append_one(rotary_op(), {x}, {{"theta", theta}, {"inverse", false}}, name);
+const OpDef& rotary_table_op() {
+  static const OpDef op = {
+      .name = "rotary_table",
+      .infer = infer_table,
+      .flops_per_element = 40,
+      .placement = {.whole = {"turn", "pair"}},
+      .reference = reference_table,
+      .cpu = {.prepare = cpu_table},
+      .samples = {{.name = "positions", .build = [](Graph& g) { rotary_table(g, 8, 3, 100.0, "table"); }}}};
+  return op;
+}
+
+ValueId rotary(Graph& graph, ValueId x, ValueId table, const std::string& name, bool inverse) {
+  return graph.append_one(rotary_op(), {x, table}, {{"inverse", inverse}}, name);
+}
+
+ValueId rotary_table(Graph& graph, std::int64_t seq, std::int64_t half, double theta,
+                     const std::string& name) {
+  return graph.append_one(rotary_table_op(), {}, {{"dims", table_dims(seq, half)}, {"theta", theta}}, name);
 }
 
 }  // namespace takt

@@ -1,7 +1,7 @@
 // scale: y = factor x
 //
 // Gradient  dx = factor dy.     Placement elementwise and linear.     Cost one FLOP an element.
-#include "core/ops/scale.h"
+#include "core/ops/builders.h"
 
 #include "core/ops/op.h"
 

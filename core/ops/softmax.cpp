@@ -4,7 +4,7 @@
 // Gradient  dx = y (dy - sum_c(y dy)): needs y and not x, so x may be freed (softmax_grad, linear in dy).
 // Placement rows stay sharded; the last axis must be whole. (The loss over a sharded vocabulary is
 // cross_entropy.) Cost      about 5 FLOPs an element. Memory bound.
-#include "core/ops/softmax.h"
+#include "core/ops/builders.h"
 
 #include <algorithm>
 #include <cmath>

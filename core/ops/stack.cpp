@@ -2,7 +2,7 @@
 //
 // Gradient  the two are each other's gradient.    Placement elementwise and linear; the stacked axis must be
 // whole. Cost      a copy.
-#include "core/ops/stack.h"
+#include "core/ops/builders.h"
 
 #include <algorithm>
 

@@ -7,7 +7,7 @@
 
 namespace takt {
 
-// e^x to about 2e-7 relative, for any x; below -87 the result is about 1e-38.
+// e^x to about 2e-7 relative, for any x; below -87 the result is about 1e-38. NaN stays NaN.
 // Source: the Cephes library's range reduction x = n ln 2 + r and its degree-6 polynomial (Moshier 1989).
 inline float exp_cephes(float x) {
   x = std::min(std::max(x, -87.0f), 88.0f);
@@ -22,7 +22,8 @@ inline float exp_cephes(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  const auto exponent = static_cast<std::uint32_t>(static_cast<std::int32_t>(n) + 127) << 23;
+  // The lowest bits of `shifted` are n; the shift drops the others. No conversion, which NaN would not survive.
+  const std::uint32_t exponent = (std::bit_cast<std::uint32_t>(shifted) + 127u) << 23;
   return p * std::bit_cast<float>(exponent);
 }
 

@@ -5,8 +5,7 @@
 #include <algorithm>
 #include <map>
 
-#include "core/ops/add.h"
-#include "core/ops/fill.h"
+#include "core/ops/builders.h"
 
 namespace takt {
 namespace {

@@ -6,7 +6,7 @@
 #include <map>
 
 #include "core/graph/rewriter.h"
-#include "core/ops/conversion.h"
+#include "core/ops/builders.h"
 
 namespace takt {
 namespace {

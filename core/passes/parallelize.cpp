@@ -12,7 +12,7 @@
 #include <set>
 #include <unordered_map>
 
-#include "core/ops/conversion.h"
+#include "core/ops/builders.h"
 #include "core/ops/placement_rules.h"
 #include "core/passes/conversion_path.h"
 

@@ -1,0 +1,138 @@
+// The builders of all ops: each appends a node to a graph and returns its outputs. Beside them the ops' records.
+// What an op computes, accepts and costs stands in the opening comment of <op>.cpp.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/graph/graph.h"
+
+namespace takt {
+
+// ---- Products ----
+
+struct MatmulOptions {
+  std::optional<ValueId> bias = {};     // f32, whatever the dtypes of a and y
+  std::string activation = {};          // "", "gelu", "silu"
+  std::optional<DType> out_dtype = {};  // kF32 or that of a, which is the default
+};
+// y[out] = sum over the axes that a and b share and `out` does not name. See matmul.cpp for what is accepted.
+ValueId matmul(Graph& graph, ValueId a, ValueId b, const AxisNames& out, const std::string& name,
+               const MatmulOptions& options = {});
+
+// Causal softmax attention with grouped queries. q: [batch, seq, heads, head_dim]; k, v: [batch, seq, kv_heads,
+// head_dim]; heads is a multiple of kv_heads. y: like q. Scores are scaled by 1 / sqrt(head_dim).
+ValueId attention(Graph& graph, ValueId q, ValueId k, ValueId v, const std::string& name);
+
+// y[tokens' axes, columns] = table[tokens, columns]; table is [rows, columns], tokens i32.
+ValueId embedding(Graph& graph, ValueId table, ValueId tokens, const std::string& name);
+
+// ---- Element by element ----
+
+// terms[0] has the result's shape; the others have it too or its last axes (a bias, a position table, a scalar).
+ValueId add(Graph& graph, const std::vector<ValueId>& terms, const std::string& name);
+// buffer += x, in place: a buffer that lives over all micro-batches of a step.
+ValueId accumulate(Graph& graph, ValueId buffer, ValueId x, const std::string& name);
+// The same numbers as f32 or bf16, rounded to nearest even.
+ValueId cast(Graph& graph, ValueId x, DType to, const std::string& name);
+ValueId scale(Graph& graph, ValueId x, double factor, const std::string& name);
+ValueId fill(Graph& graph, const TensorDesc& desc, double value, const std::string& name);
+// y = act(x); kind is "silu" or "gelu" (the tanh form).
+ValueId activation(Graph& graph, ValueId x, const std::string& kind, const std::string& name);
+// dx = act'(x) dy.
+ValueId activation_grad(Graph& graph, ValueId x, ValueId dy, const std::string& kind,
+                        const std::string& name);
+// y = silu(gate) up, all of one shape: the middle of a gated MLP.
+ValueId gated_silu(Graph& graph, ValueId gate, ValueId up, const std::string& name);
+
+// Rotates pairs of x: [..., seq, ..., head_dim] by the angles of `table`: [seq, turn, pair = head_dim / 2]; `inverse`
+// by the negative angles.
+ValueId rotary(Graph& graph, ValueId x, ValueId table, const std::string& name, bool inverse = false);
+// f32 [seq, turn = 2, pair = half]: cosine and sine of position times theta^(-pair / half).
+ValueId rotary_table(Graph& graph, std::int64_t seq, std::int64_t half, double theta,
+                     const std::string& name);
+
+// ---- Rows and sums ----
+
+// y = x / sqrt(mean(x^2) + eps) * weight. Source: Zhang and Sennrich 2019, arXiv:1910.07467.
+ValueId rms_norm(Graph& graph, ValueId x, ValueId weight, double eps, const std::string& name);
+// y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias. Source: Ba et al. 2016, arXiv:1607.06450.
+ValueId layer_norm(Graph& graph, ValueId x, ValueId weight, ValueId bias, double eps,
+                   const std::string& name);
+// Over the last axis.
+ValueId softmax(Graph& graph, ValueId x, const std::string& name);
+// logits: [..., vocab]; targets: i32, the same axes without vocab. Returns -log softmax(logits)[target], f32.
+// A composite: maximum, sum of exponentials and the target's logit are reduced over vocab one number a token,
+// so a sharded vocabulary costs three small all-reduces and the logits are never gathered.
+ValueId cross_entropy(Graph& graph, ValueId logits, ValueId targets, const std::string& name);
+// The axes must stand side by side in x. All axes: a scalar. `out_dtype`: kF32 or that of x, which is the default.
+ValueId reduce(Graph& graph, ValueId x, const AxisNames& axes, ReduceOp op, const std::string& name,
+               std::optional<DType> out_dtype = {});
+// Repeats x along the axes of `dims` that it lacks; those must stand side by side in `dims`.
+ValueId broadcast(Graph& graph, ValueId x, const Dims& dims, const std::string& name);
+// The sum of squares of all elements, a scalar.
+ValueId sum_squares(Graph& graph, ValueId x, const std::string& name);
+
+struct ClipFactor {
+  ValueId norm;    // sqrt(square)
+  ValueId factor;  // what gradients are multiplied by: min(1, max_norm / norm); 1 if max_norm is 0
+};
+ClipFactor clip_factor(Graph& graph, ValueId square, double max_norm, const std::string& name);
+
+// ---- Axes ----
+
+// The same elements in the same order under other axes; renaming an axis is the simplest case.
+ValueId reshape(Graph& graph, ValueId x, const Dims& dims, const std::string& name);
+ValueId rename(Graph& graph, ValueId x, const Axis& from, const Axis& to, const std::string& name);
+// n tensors of one shape become [..., axis = n, ...] with the new axis at `position`.
+ValueId stack(Graph& graph, const std::vector<ValueId>& parts, const Axis& axis, std::int64_t position,
+              const std::string& name);
+// One tensor an element of `axis`.
+std::vector<ValueId> unstack(Graph& graph, ValueId x, const Axis& axis, const std::string& name);
+
+// ---- The records ----
+
+const OpDef& accumulate_op();
+const OpDef& activation_op();
+const OpDef& activation_grad_op();
+const OpDef& add_op();
+const OpDef& attention_op();
+const OpDef& attention_grad_op();
+const OpDef& broadcast_op();
+const OpDef& cast_op();
+const OpDef& clip_factor_op();
+const OpDef& cross_entropy_op();
+const OpDef& cross_entropy_grad_op();
+const OpDef& embedding_op();
+const OpDef& embedding_grad_op();
+const OpDef& fill_op();
+const OpDef& gated_op();
+const OpDef& gated_grad_op();
+const OpDef& matmul_op();
+const OpDef& norm_op();
+const OpDef& norm_grad_op();
+const OpDef& pick_op();
+const OpDef& reduce_op();
+const OpDef& reshape_op();
+const OpDef& rotary_op();
+const OpDef& rotary_table_op();
+const OpDef& scale_op();
+const OpDef& softmax_op();
+const OpDef& softmax_grad_op();
+const OpDef& stack_op();
+const OpDef& sum_exp_op();
+const OpDef& sum_squares_op();
+const OpDef& unstack_op();
+
+// Conversions, which parallelize inserts to turn one placement into another along one mesh axis.
+const OpDef& all_gather_op();  // sharded -> replicated
+const OpDef& all_reduce_op();  // partial -> replicated; with several inputs, one bucket in adjacent storage
+const OpDef& all_to_all_op();  // sharded(a) -> sharded(b)
+const OpDef&
+keep_on_first_op();  // replicated -> partial: the first rank keeps the value, the others hold zeros
+const OpDef& local_slice_op();     // replicated -> sharded
+const OpDef& reduce_scatter_op();  // partial -> sharded
+
+}  // namespace takt
