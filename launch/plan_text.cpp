@@ -23,7 +23,7 @@ std::string program_text(const Program& program, std::int64_t runs_a_step) {
                                  format_count(cost.flops));
   if (runs_a_step > 0) text += fmt::format("   {} a step", runs_a_step);
   for (const ProgramCost::Traffic& traffic : cost.traffic)
-    text += fmt::format("\n    {:<8} {:<15} {:>4} calls {:>9}", traffic.mesh_axis, traffic.op,
+    text += fmt::format("\n    {:<8} {:<15} {:>4} calls {:>9}", traffic.mesh_axes, traffic.op,
                         traffic.num_calls, format_bytes(traffic.num_bytes));
   return text + "\n";
 }

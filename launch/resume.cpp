@@ -53,6 +53,7 @@ void require_same_experiment(const std::string& saved_job, const Job& job) {
 void resume_from(const std::filesystem::path& checkpoint, Trainer& trainer, const Job& job,
                  Communicator& comm, const Notice& notice) {
   const TrainingCursor cursor = load_checkpoint(checkpoint, trainer.shards(), comm);
+  trainer.start();
   require_same(comm, fmt::format("{} {} {}", cursor.step, cursor.samples, cursor.effective_job),
                "checkpoint " + checkpoint.string());
   agree(comm, [&] { require_same_experiment(cursor.effective_job, job); });

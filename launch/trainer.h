@@ -41,6 +41,9 @@ class Trainer {
   // index.
   void initialize_weights();
 
+  // After weights were loaded or imported: computes what is derived from them. initialize_weights does it itself.
+  void start();
+
   // One optimizer step on the next samples in `order`; moves the cursor on. Where loss or gradients are not
   // finite, the weights stay as they were: the caller looks at the result.
   StepResult step(const TokenDataset& data, const DataOrder& order);
@@ -66,17 +69,21 @@ class Trainer {
  private:
   int data_rank() const;
   // Writes tokens and targets of samples_ where the program reads them.
-  void load_micro_batch(std::size_t program, const TokenDataset& data);
+  void load_micro_batch(const TokenDataset& data, int micro_batch);
+  float scalar(std::string_view output) const;
+  bool is_first_along_all_but(const Axis& mesh_axis) const;
 
   const Job& job_;
   const StepPlan& plan_;
   Communicator& world_;
   BatchPlan batch_;
-  OwnedMeshGroups groups_;
+  MeshGroups groups_;
   CpuExecutor executor_;
-  std::size_t micro_batch_, update_, evaluate_;  // program numbers
   TrainingCursor cursor_;
-  std::vector<std::int64_t> samples_;  // of one micro-batch; kept, so that a step allocates nothing
+  // Of one micro-batch; kept, so that a step allocates nothing.
+  std::vector<std::int64_t> samples_;
+  std::vector<std::int32_t> tokens_, targets_;
+  std::vector<float> losses_;
 };
 
 }  // namespace takt

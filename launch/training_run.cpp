@@ -118,6 +118,7 @@ void TrainingRun::start_weights(const RunOptions& options) {
   trainer_.initialize_weights();
   if (!job.model.init.empty())
     agree(comm, [&] { import_model(job.model.init, trainer_.shards(), trainer_.exported()); });
+  trainer_.start();
 }
 
 void TrainingRun::print_header() {

@@ -149,8 +149,8 @@ class RankRun {
     }
     view.num_threads = 1 + rank % 2;  // results must not depend on it
     std::vector<float> scratch;
-    if (node.op->cpu_scratch_bytes) scratch.resize(node.op->cpu_scratch_bytes(view) / sizeof(float) + 1);
-    node.op->cpu(view)({inputs, outputs, scratch.data()});
+    if (node.op->cpu.scratch_bytes) scratch.resize(node.op->cpu.scratch_bytes(view) / sizeof(float) + 1);
+    node.op->cpu.prepare(view)({inputs, outputs, scratch.data()});
     for (std::size_t i = 0; i < outputs.size(); ++i) {
       const auto* data = static_cast<const float*>(outputs[i]);
       results_.emplace_back(data, data + view.outputs[i].num_elements());
@@ -312,7 +312,7 @@ TEST(OpRegistry, EveryOpThatComputesHasAReferenceAKernelARuleAndSamples) {
     EXPECT_NE(op->infer, nullptr) << op->name;
     EXPECT_NE(op->cost, nullptr) << op->name;
     EXPECT_NE(op->cpu, nullptr) << op->name;
-    if (op->is_collective) continue;
+    if (op->needs_group) continue;
     EXPECT_NE(op->reference, nullptr) << op->name;
     EXPECT_NE(op->placements, nullptr) << op->name;
     EXPECT_FALSE(op->samples.empty()) << op->name;

@@ -116,6 +116,19 @@ std::byte* CpuExecutor::storage(std::string_view name, std::size_t first, std::s
   return arena_.get() + at.offset + at.slot_stride * static_cast<std::size_t>(micro_batch % kInputSlots) + first;
 }
 
+std::span<const float> CpuExecutor::output(std::size_t program, std::size_t number) const {
+  const Graph& graph = plan_.programs.at(program).graph;
+  const ValueId id = graph.outputs().at(number);
+  TAKT_ASSERT(graph.value(id).desc.dtype == DType::kF32, "output '", graph.value(id).name, "' is not f32");
+  return {reinterpret_cast<const float*>(address(program, id)),
+          static_cast<std::size_t>(graph.value(id).desc.num_elements())};
+}
+
+std::span<std::byte> CpuExecutor::host_view(std::string_view name) {
+  const std::size_t num_bytes = plan_.locate(name).desc.num_bytes();
+  return {storage(name, 0, num_bytes, 0), num_bytes};
+}
+
 void CpuExecutor::write(std::string_view name, std::span<const std::byte> bytes, int micro_batch) {
   std::memcpy(storage(name, 0, bytes.size(), micro_batch), bytes.data(), bytes.size());
 }

@@ -14,7 +14,7 @@ namespace takt {
 class CpuExecutor final : public Executor {
  public:
   // Every rank of the mesh creates its own, with the groups of its nodes.
-  CpuExecutor(const StepPlan& plan, int rank, const MeshGroups& groups);
+  CpuExecutor(const StepPlan& plan, int rank = 0, const MeshGroups& groups = {});
   ~CpuExecutor() override;
 
   using Executor::run;
@@ -23,6 +23,9 @@ class CpuExecutor final : public Executor {
   void read(std::string_view name, std::span<std::byte> bytes) const override;
   void write_part(std::string_view name, std::size_t first, std::span<const std::byte> bytes) override;
   void read_part(std::string_view name, std::size_t first, std::span<std::byte> bytes) const override;
+  // Output number `number` of a program, as it was last computed: f32.
+  std::span<const float> output(std::size_t program, std::size_t number) const;
+  std::span<std::byte> host_view(std::string_view name) override;
   double collective_time_s() const override { return collective_time_s_; }
   void reset_times() override { collective_time_s_ = 0; }
 

@@ -33,6 +33,8 @@ class Executor {
   // A part of a persistent value, counted in bytes.
   virtual void write_part(std::string_view name, std::size_t first, std::span<const std::byte> bytes) = 0;
   virtual void read_part(std::string_view name, std::size_t first, std::span<std::byte> bytes) const = 0;
+  // The storage itself where the host can reach it, else empty.
+  virtual std::span<std::byte> host_view(std::string_view name) = 0;
   // Copies parameters and state, so that training can go on while they are saved.
   Snapshot snapshot() const;
 
@@ -52,6 +54,13 @@ class Executor {
  private:
   std::vector<int> coordinates_;
 };
+
+// The storage of a value of elements of type T, where the host reaches it.
+template <class T>
+std::span<T> host_span(Executor& executor, std::string_view name) {
+  const std::span<std::byte> bytes = executor.host_view(name);
+  return {reinterpret_cast<T*>(bytes.data()), bytes.size() / sizeof(T)};
+}
 
 // A value of elements of type T, whole. The executor must hold it as T.
 template <class T>

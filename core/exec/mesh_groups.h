@@ -13,6 +13,7 @@ namespace takt {
 // Owns what it splits from `world`.
 class MeshGroups {
  public:
+  MeshGroups() = default;  // of a plan for one rank
   // Every rank of `world`, one a place on the mesh, makes its own at the same time, for the same plan.
   MeshGroups(const StepPlan& plan, Communicator& world);
 

@@ -23,7 +23,7 @@ void PersistentTable::add(const Graph& local, std::string_view program) {
 }
 
 const PersistentValue* PersistentTable::find(std::string_view name) const {
-  const auto found = index_.find(std::string(name));
+  const auto found = index_.find(name);
   return found == index_.end() ? nullptr : &values_[found->second];
 }
 

@@ -2,10 +2,11 @@
 // write and read their storage, and checkpoints.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "core/graph/graph.h"
@@ -37,7 +38,7 @@ class PersistentTable {
 
  private:
   std::vector<PersistentValue> values_;
-  std::unordered_map<std::string, std::size_t> index_;
+  std::map<std::string, std::size_t, std::less<>> index_;  // looked up in a step without allocating
 };
 
 }  // namespace takt

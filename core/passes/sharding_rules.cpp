@@ -26,8 +26,10 @@ std::string nearest_sizes(const MeshAxis& mesh_axis, std::int64_t extent) {
 
 }  // namespace
 
-std::string_view name_of(Shard shard) {
-  return shard == Shard::kNone ? "none" : "optimizer";
+Shard find_shard(std::string_view name) {
+  if (name == "none") return Shard::kNone;
+  if (name == "optimizer") return Shard::kOptimizer;
+  fail(Fault::kConfig, "mesh.shard: '", name, "' is not known; none and optimizer are");
 }
 
 ShardingRules sharding_rules(Shard shard) {

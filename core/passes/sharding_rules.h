@@ -35,7 +35,7 @@ enum class Shard {
   kNone,       // every data rank has everything
   kOptimizer,  // optimizer state and master weights (ZeRO-1)
 };
-std::string_view name_of(Shard shard);
+Shard find_shard(std::string_view name);  // "none", "optimizer"; kConfig
 
 // batch over data; heads, kv_heads, mlp and vocab over tensor; what `shard` says of parameters and state over data.
 ShardingRules sharding_rules(Shard shard);

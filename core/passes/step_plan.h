@@ -31,14 +31,14 @@ struct Action {
 
 // The whole contract between the compiler and those who run, price, save and show a step.
 struct StepPlan {
-  Mesh mesh;
+  Mesh mesh = {};
   int num_threads = 1;  // a rank
-  PersistentTable table;
-  std::vector<Program> programs;
-  ArenaPlan arena;              // arena.programs[i] belongs to programs[i]
-  std::vector<Action> start;    // once parameters and state are there: computes the derived values
-  std::vector<Action> step;     // one optimizer step
-  std::vector<Action> evaluate; // one validation micro-batch
+  PersistentTable table = {};
+  std::vector<Program> programs = {};
+  ArenaPlan arena = {};              // arena.programs[i] belongs to programs[i]
+  std::vector<Action> start = {};    // once parameters and state are there: computes the derived values
+  std::vector<Action> step = {};     // one optimizer step
+  std::vector<Action> evaluate = {}; // one validation micro-batch
 
   std::size_t index_of(std::string_view program) const;  // kBug if there is none
   // The placed value behind a name: an input, a persistent value or an output. Throws kBug if there is none.

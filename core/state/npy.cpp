@@ -21,7 +21,7 @@ static_assert(std::endian::native == std::endian::little,
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr std::size_t kVersionEnd = kMagic.size() + 2;
 constexpr std::size_t kMaxHeaderBytes = std::size_t{64} << 10;
-constexpr std::size_t kMaxRank = 8;
+constexpr std::size_t kMostDims = 8;
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kMaxDigits = 18;  // of an extent: less than 2^63
 
@@ -133,7 +133,7 @@ class HeaderParser {
     bool has_comma = true;
     while (!accept(')')) {
       if (!has_comma) refuse("wanted , or ) at '", excerpt(), "'");
-      if (shape.size() == kMaxRank) refuse("has more than ", kMaxRank, " dimensions");
+      if (shape.size() == kMostDims) refuse("has more than ", kMostDims, " dimensions");
       shape.push_back(parse_extent());
       has_comma = accept(',');
     }
@@ -187,7 +187,7 @@ NpyFile::NpyFile(const std::filesystem::path& path)
     : path_(path), file_(path), header_(parse_npy(file_.bytes(), path.string())) {}
 
 std::string npy_header(DType dtype, std::span<const std::int64_t> shape) {
-  TAKT_ASSERT(shape.size() <= kMaxRank && checked_volume(shape), "npy: a shape that cannot be stored");
+  TAKT_ASSERT(shape.size() <= kMostDims && checked_volume(shape), "npy: a shape that cannot be stored");
   std::string dictionary = concat("{'descr': '", descr_of(dtype), "', 'fortran_order': False, 'shape': (");
   for (std::size_t d = 0; d < shape.size(); ++d) dictionary += concat(d == 0 ? "" : " ", shape[d], ",");
   if (shape.size() > 1) dictionary.pop_back();
