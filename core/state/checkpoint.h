@@ -60,7 +60,7 @@ TrainingCursor load_checkpoint(const std::filesystem::path& directory, std::span
 // The directory name of a step's checkpoint: "step-000500".
 std::string checkpoint_name(std::int64_t step);
 
-// The step directories under `root`, oldest first, that have a manifest.
+// The step directories under `root`, oldest first, that have a manifest. Throws kIo.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& root);
 
 // Assembles whole model tensors from a checkpoint into one safetensors file. `exported_shape` maps a tensor

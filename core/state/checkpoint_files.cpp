@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <system_error>
 #include <utility>
 
 #include "core/base/error.h"
@@ -41,11 +40,10 @@ std::optional<std::int64_t> step_of(const std::filesystem::path& directory) {
 
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& root) {
   std::vector<std::pair<std::int64_t, std::filesystem::path>> found;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(root, error)) {
-    const std::optional<std::int64_t> step = step_of(entry.path());
-    if (step && std::filesystem::is_regular_file(entry.path() / kManifestName, error))
-      found.emplace_back(*step, entry.path());
+  for (const std::filesystem::path& entry : list_directory(root)) {
+    const std::optional<std::int64_t> step = step_of(entry);
+    if (step && type_of(entry / kManifestName) == std::filesystem::file_type::regular)
+      found.emplace_back(*step, entry);
   }
   std::sort(found.begin(), found.end());
   std::vector<std::filesystem::path> directories;
@@ -110,8 +108,12 @@ void change_buffer(const TensorShard& shard, const std::function<void(std::byte*
 std::string advice_for(const std::filesystem::path& directory) {
   const std::optional<std::int64_t> step = step_of(directory);
   std::filesystem::path older;
-  for (const auto& other : list_checkpoints(without_trailing_slash(directory).parent_path()))
-    if (!step || *step_of(other) < *step) older = other;
+  try {
+    for (const auto& other : list_checkpoints(without_trailing_slash(directory).parent_path()))
+      if (!step || *step_of(other) < *step) older = other;
+  } catch (const Error&) {
+    return "";  // the damage is what is reported
+  }
   if (older.empty()) return "\n  no older checkpoint lies beside it; name another one with --resume PATH";
   return "\n  an older checkpoint lies beside it: --resume " + older.string();
 }
@@ -133,8 +135,7 @@ void verify_files(const std::filesystem::path& directory, const Manifest& manife
        i += static_cast<std::size_t>(num_parts)) {
     const ManifestFile& file = manifest.files[i];
     const std::filesystem::path path = directory / file.name;
-    std::error_code error;
-    if (!std::filesystem::exists(path, error))
+    if (type_of(path) == std::filesystem::file_type::not_found)
       fail(Fault::kData, path.string(), ": is missing, the manifest lists it", advice_for(directory));
     const FileDigest found = digest_file(path);
     if (found.num_bytes != file.digest.num_bytes)

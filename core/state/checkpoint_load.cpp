@@ -19,12 +19,6 @@ namespace {
 
 using std::filesystem::path;
 
-std::string shape_text(std::span<const std::int64_t> shape) {
-  std::string text = "[";
-  for (const std::int64_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
-  return text + "]";
-}
-
 std::map<std::string_view, const ManifestTensor*> by_name(const Manifest& manifest) {
   std::map<std::string_view, const ManifestTensor*> tensors;
   for (const ManifestTensor& tensor : manifest.tensors) tensors.emplace(tensor.name, &tensor);
@@ -181,26 +175,14 @@ void export_model(const path& checkpoint, std::span<const ExportedTensor> tensor
   std::vector<TensorSpec> specs;
   for (std::size_t i = 0; i < selected.size(); ++i)
     specs.push_back({tensors[i].name, stored(selected[i]->dtype), tensors[i].shape});
-  const path temporary = file.string() + ".tmp-" + random_suffix();
-  std::error_code error;
-  try {
-    if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), error);
-    SafetensorsWriter writer(temporary, specs, {{"format", "pt"}},
-                             0644);  // transformers refuses files without it
-    ShardFiles files(checkpoint, manifest);
-    std::vector<std::byte> elements;
-    for (const ManifestTensor* tensor : selected) {
-      fill(whole_tensor(*tensor, elements), *tensor, files);
-      writer.append(elements.data(), elements.size());
-    }
-    writer.commit();
-    std::filesystem::rename(temporary, file, error);
-    if (error) fail_io(file, "replace", error.value());
-  } catch (...) {
-    std::filesystem::remove(temporary, error);
-    throw;
+  SafetensorsWriter writer(file, specs, {{"format", "pt"}});  // transformers refuses files without it
+  ShardFiles files(checkpoint, manifest);
+  std::vector<std::byte> elements;
+  for (const ManifestTensor* tensor : selected) {
+    fill(whole_tensor(*tensor, elements), *tensor, files);
+    writer.append(elements.data(), elements.size());
   }
-  sync_directory(file.has_parent_path() ? file.parent_path() : path("."));
+  writer.commit();
 }
 
 }  // namespace takt

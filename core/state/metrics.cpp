@@ -4,14 +4,13 @@
 #include "core/state/metrics.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <nlohmann/json.hpp>
 #include <string_view>
-#include <system_error>
 
 #include "core/base/error.h"
+#include "core/state/durable_file.h"
 #include "core/state/mapped_file.h"
 
 namespace takt {
@@ -46,14 +45,13 @@ std::string lines_up_to(std::string_view text, std::int64_t last_step, const pat
 }
 
 FileDescriptor open_to_append(const path& file) {
-  FileDescriptor descriptor(::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  FileDescriptor descriptor = open_descriptor(file, O_WRONLY | O_CREAT | O_APPEND, 0644);
   if (!descriptor) fail_io(file, "open", errno);
   return descriptor;
 }
 
 void drop_lines_after(const path& file, std::int64_t last_step) {
-  std::error_code error;
-  if (!std::filesystem::exists(file, error)) return;
+  if (type_of(file) == std::filesystem::file_type::not_found) return;
   const MappedFile old(file);
   const std::string kept = lines_up_to(old.text(), last_step, file);
   if (kept != old.text()) write_file_atomically(file, kept);

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "core/state/files.h"
+#include "core/state/system_calls.h"
 
 namespace takt {
 

@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "core/base/error.h"
-#include "core/state/atomic_file.h"
+#include "core/state/durable_file.h"
 #include "core/state/region.h"
 
 namespace takt {
@@ -207,7 +207,7 @@ void write_npy(const std::filesystem::path& path, DType dtype, std::span<const s
   const std::string header = npy_header(dtype, shape);
   TAKT_ASSERT(elements.size() == static_cast<std::size_t>(volume(shape)) * num_bytes(dtype), path.string(),
               ": ", elements.size(), " bytes for an array of ", volume(shape), " elements");
-  AtomicFile file(path);
+  DurableFile file(path);
   file.write(header);
   file.write(elements.data(), elements.size());
   file.commit();

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/state/files.h"
+#include "core/state/durable_file.h"
 
 namespace takt {
 
