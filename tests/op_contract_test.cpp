@@ -311,7 +311,7 @@ TEST(OpRegistry, EveryOpThatComputesHasAReferenceAKernelARuleAndSamples) {
   for (const OpDef* op : op_registry()) {
     EXPECT_NE(op->infer, nullptr) << op->name;
     EXPECT_NE(op->cost, nullptr) << op->name;
-    EXPECT_NE(op->cpu, nullptr) << op->name;
+    EXPECT_NE(op->cpu.prepare, nullptr) << op->name;
     if (op->needs_group) continue;
     EXPECT_NE(op->reference, nullptr) << op->name;
     EXPECT_NE(op->placements, nullptr) << op->name;

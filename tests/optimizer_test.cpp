@@ -191,7 +191,7 @@ TEST(EveryOptimizer, SeesAFactorThatIsNotFiniteWhereTheNormIsNot) {
   for (const double max_norm : {0.0, 1.0})
     for (const double square : {kInfinity, kNan}) {
       const Attrs attrs = {{"max_norm", max_norm}};
-      const Kernel clip = clip_factor_op().cpu({{"clip", attrs, {{}}, {{}, {}}}});
+      const Kernel clip = clip_factor_op().cpu.prepare({{"clip", attrs, {{}}, {{}, {}}}});
       auto in = static_cast<float>(square);
       float norm = 0, factor = 0;
       void* inputs[] = {&in};
