@@ -12,16 +12,15 @@
 
 #include <fmt/format.h>
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <set>
 #include <system_error>
 #include <utility>
 
 #include "collectives/bootstrap.h"
+#include "collectives/share.h"
 #include "core/base/error.h"
 #include "core/base/units.h"
 #include "core/state/checkpoint.h"
@@ -51,11 +50,8 @@ std::uint64_t num_written_bytes(std::span<const TensorShard> shards) {
 
 // Drawn by the root, so that the ranks of this save share it and no other save ever did.
 std::string shared_staging_name(std::int64_t step, Communicator& world) {
-  std::array<char, 16> suffix{};
-  if (world.rank() == kRoot) std::memcpy(suffix.data(), random_suffix().data(), suffix.size());
-  world.broadcast(suffix.data(), suffix.size() / num_bytes(DType::kI32), DType::kI32, kRoot,
-                  {.value = "checkpoint name"});
-  return fmt::format("{}{:06}-{}", kStagingPrefix, step, std::string_view(suffix.data(), suffix.size()));
+  const std::string suffix = share_text(world, world.rank() == kRoot ? random_suffix() : "", kRoot);
+  return fmt::format("{}{:06}-{}", kStagingPrefix, step, suffix);
 }
 
 void require_space(const path& root, std::uint64_t needed_bytes) {
@@ -121,25 +117,6 @@ Manifest write_shards(const path& staging, std::span<const TensorShard> shards, 
   }
   sync_directory(staging);
   return part;
-}
-
-// Everybody's text, in rank order.
-std::vector<std::string> all_gather_text(std::string text, Communicator& world) {
-  TAKT_ASSERT(text.size() < std::size_t{INT32_MAX}, "a rank's part of a manifest has ", text.size(),
-              " bytes");
-  const auto num_ranks = static_cast<std::size_t>(world.size());
-  const auto length = static_cast<std::int32_t>(text.size());
-  std::vector<std::int32_t> lengths(num_ranks);
-  world.all_gather(&length, lengths.data(), 1, DType::kI32, {.value = "checkpoint manifest length"});
-  const auto longest = static_cast<std::size_t>(*std::max_element(lengths.begin(), lengths.end()));
-  const std::size_t num_words = longest / sizeof(std::int32_t) + 1;
-  text.resize(num_words * sizeof(std::int32_t), '\0');
-  std::vector<char> gathered(num_ranks * text.size());
-  world.all_gather(text.data(), gathered.data(), num_words, DType::kI32, {.value = "checkpoint manifest"});
-  std::vector<std::string> texts;
-  for (std::size_t r = 0; r < num_ranks; ++r)
-    texts.emplace_back(gathered.data() + r * text.size(), static_cast<std::size_t>(lengths[r]));
-  return texts;
 }
 
 void rename_or_fail(const path& from, const path& to) {
@@ -220,7 +197,7 @@ SaveReport save_checkpoint(const path& root, std::span<const TensorShard> shards
     });
     const Manifest part =
         agree(world, [&] { return write_shards(staging, shards, world.rank(), world.size()); });
-    const std::vector<std::string> parts = all_gather_text(to_text(part), world);
+    const std::vector<std::string> parts = gather_texts(world, to_text(part), kRoot);
     agree(world, [&] {
       if (is_root) commit(root, staging, parts, cursor, keep);
     });
