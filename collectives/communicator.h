@@ -33,6 +33,7 @@ class Communicator {
  public:
   virtual ~Communicator() = default;
 
+  virtual std::string_view backend() const = 0;  // its name in the registry
   virtual int rank() const = 0;
   virtual int size() const = 0;
 

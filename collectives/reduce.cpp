@@ -110,9 +110,9 @@ void reduce(void* out, std::span<const ReduceTerm> terms, std::size_t num_elemen
 }  // namespace
 
 void require_reducible(DType dtype) {
-  if (dtype != DType::kBF16) return;
+  if (dtype != DType::kBF16 && dtype != DType::kU8) return;
   fail(Fault::kConfig, "reduce: the CPU backends cannot reduce ", dtype,
-       ", wanted f32, f64 or i32\n  reduce in f32 and convert afterwards");
+       ", wanted f32, f64 or i32\n  convert first: bf16 to f32, bytes to i32");
 }
 
 std::size_t ranks_on_the_left(std::size_t num_ranks) {
@@ -130,6 +130,7 @@ void reduce_in_tree_order(void* out, std::span<const ReduceTerm> terms, std::siz
     case DType::kI32:
       return reduce<std::int32_t>(out, terms, num_elements, op);
     case DType::kBF16:
+    case DType::kU8:
       break;
   }
   require_reducible(dtype);

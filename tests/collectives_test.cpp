@@ -214,6 +214,32 @@ TEST(CollectiveBackends, AreInAlphabeticalOrder) {
   }
 }
 
+TEST(CollectiveBackends, OfTheseRanksHoldTheContract) {
+  run_ranks(3, [](Communicator& comm) {
+    CallLog log;
+    for (const contract::Check& check : contract::kChecks)
+      check.run(*make_communicator(comm.backend(), {.control = comm, .log = log}));
+  });
+}
+
+TEST(CollectiveBackends, ThatCannotBeUsedSayWhatWouldHelp) {
+  run_ranks(1, [](Communicator& comm) {
+    CallLog log;
+    const BackendRanks ranks{.control = comm, .log = log};
+    for (const CollectiveBackend& backend : collective_backends()) {
+      if (backend.name == comm.backend() || backend.name == "nccl") continue;
+      const Error error = error_of([&] { make_communicator(backend.name, ranks); });
+      EXPECT_EQ(error.fault(), Fault::kConfig);
+      EXPECT_TRUE(contains(error.what(), concat("backend '", backend.name, "'"))) << error.what();
+    }
+    const Error unknown = error_of([&] { make_communicator("gloo", ranks); });
+    EXPECT_STREQ(unknown.what(), "collectives: there is no backend 'gloo', wanted one of local, mpi, nccl");
+    if (find_collective_backend("nccl").compiled_in()) return;
+    const Error missing = error_of([&] { make_communicator("nccl", ranks); });
+    EXPECT_TRUE(contains(missing.what(), "configure with -DTAKT_CUDA=ON")) << missing.what();
+  });
+}
+
 TEST(CheckLauncher, AcceptsALauncherThatFits) {
   EXPECT_NO_THROW(check_launcher({}, 1));
   EXPECT_NO_THROW(check_launcher({.open_mpi_ranks = 4}, 4));

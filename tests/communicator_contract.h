@@ -14,6 +14,7 @@
 
 #include "collectives/agree.h"
 #include "collectives/communicator.h"
+#include "collectives/share.h"
 #include "core/base/error.h"
 
 namespace takt::contract {
@@ -271,6 +272,25 @@ inline void a_reduction_is_one_over_blocks_of_reductions_inside_them(Communicato
   }
 }
 
+inline void texts_of_any_length_arrive(Communicator& comm) {
+  const auto text_of = [](int rank) {
+    return std::string(static_cast<std::size_t>(rank * rank % 700), 'a') + '\0';
+  };
+  for (const int root : {0, comm.size() - 1}) {
+    EXPECT_EQ(share_text(comm, text_of(comm.rank()), root), text_of(root));
+    const std::vector<std::string> texts = gather_texts(comm, text_of(comm.rank()), root);
+    ASSERT_EQ(texts.size(), comm.rank() == root ? static_cast<std::size_t>(comm.size()) : 0u);
+    for (std::size_t rank = 0; rank < texts.size(); ++rank)
+      EXPECT_EQ(texts[rank], text_of(static_cast<int>(rank)));
+  }
+  EXPECT_EQ(share_text(comm, ""), "");
+  require_same(comm, "all alike", "the word");
+  if (comm.size() == 1) return;
+  const Error error = error_of([&] { require_same(comm, text_of(comm.rank()), "the word"); });
+  EXPECT_TRUE(error.agreed());
+  EXPECT_TRUE(contains(error.what(), "the word: rank 1 has another one than rank 0")) << error.what();
+}
+
 // As a group over several mesh axes is made: no pattern in the colors, and ranks of one color apart.
 inline void split_takes_any_colors(Communicator& comm) {
   const auto color_of = [](int rank) { return (rank * 7919 + 13) % 5 * 1'000'003; };
@@ -348,6 +368,7 @@ inline constexpr Check kChecks[] = {
     {"ReductionsEqualAPlainComputation", reductions_equal_a_plain_computation},
     {"SplitMakesGroupsThatWorkAlone", split_makes_groups_that_work_alone},
     {"SplitTakesAnyColors", split_takes_any_colors},
+    {"TextsOfAnyLengthArrive", texts_of_any_length_arrive},
 };
 
 }  // namespace takt::contract

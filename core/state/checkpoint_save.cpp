@@ -12,7 +12,6 @@
 
 #include <fmt/format.h>
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
@@ -23,6 +22,7 @@
 #include <utility>
 
 #include "collectives/bootstrap.h"
+#include "collectives/share.h"
 #include "core/base/error.h"
 #include "core/base/units.h"
 #include "core/state/checkpoint.h"
@@ -55,11 +55,8 @@ std::uint64_t num_written_bytes(std::span<const TensorShard> shards) {
 
 // Drawn by the root, so that the ranks of this save share it and no other save ever did.
 std::string shared_staging_name(std::int64_t step, Communicator& world) {
-  std::array<char, 16> suffix{};
-  if (world.rank() == kRoot) std::memcpy(suffix.data(), random_suffix().data(), suffix.size());
-  world.broadcast(suffix.data(), suffix.size() / num_bytes(DType::kI32), DType::kI32, kRoot,
-                  {.value = "checkpoint name"});
-  return fmt::format("{}{:06}-{}", kStagingPrefix, step, std::string_view(suffix.data(), suffix.size()));
+  const std::string suffix = share_text(world, world.rank() == kRoot ? random_suffix() : "", kRoot);
+  return fmt::format("{}{:06}-{}", kStagingPrefix, step, suffix);
 }
 
 void require_space(const path& root, std::uint64_t needed_bytes) {
@@ -113,32 +110,6 @@ Manifest write_shards(const path& staging, std::span<const TensorShard> shards, 
     if (!chosen.empty()) write_shard_file(staging, name, chosen, part);
   }
   return part;
-}
-
-// Everybody's text, in rank order, on the root; the others get nothing.
-std::vector<std::string> gather_text(std::string text, Communicator& world) {
-  TAKT_ASSERT(text.size() < std::size_t{INT32_MAX}, "a rank's part of a manifest has ", text.size(),
-              " bytes");
-  constexpr CallSite kLengths = {.value = "checkpoint manifest length"},
-                     kTexts = {.value = "checkpoint manifest"};
-  const auto num_words = [](std::size_t num_bytes) { return num_bytes / sizeof(std::int32_t) + 1; };
-  std::vector<std::int32_t> lengths(static_cast<std::size_t>(world.size()));
-  const auto length = static_cast<std::int32_t>(text.size());
-  world.all_gather(&length, lengths.data(), 1, DType::kI32, kLengths);
-  text.resize(num_words(text.size()) * sizeof(std::int32_t), '\0');
-  if (world.rank() != kRoot) {
-    world.send(text.data(), text.size() / sizeof(std::int32_t), DType::kI32, kRoot, kTexts);
-    return {};
-  }
-  std::vector<std::string> texts;
-  for (int rank = 0; rank < world.size(); ++rank) {
-    const auto num_bytes = static_cast<std::size_t>(lengths[static_cast<std::size_t>(rank)]);
-    std::string& received = texts.emplace_back(rank == kRoot ? text : "");
-    received.resize(num_words(num_bytes) * sizeof(std::int32_t));
-    if (rank != kRoot) world.receive(received.data(), num_words(num_bytes), DType::kI32, rank, kTexts);
-    received.resize(num_bytes);
-  }
-  return texts;
 }
 
 // Makes `staging` visible as `final_path`. A checkpoint of that name is replaced in one system call; it then
@@ -230,7 +201,7 @@ SaveReport save_checkpoint(const path& root, std::span<const TensorShard> shards
     });
     const Manifest part =
         agree(world, [&] { return write_shards(staging, shards, world.rank(), world.size()); });
-    const std::vector<std::string> parts = gather_text(to_text(part), world);
+    const std::vector<std::string> parts = gather_texts(world, to_text(part), kRoot);
     agree(world, [&] {
       if (is_root) commit(root, staging, parts, cursor, keep, *lock);
     });

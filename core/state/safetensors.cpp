@@ -168,6 +168,8 @@ StoredDType stored(DType dtype) {
       return StoredDType::kBF16;
     case DType::kI32:
       return StoredDType::kI32;
+    case DType::kU8:
+      return StoredDType::kU8;
   }
   fail(Fault::kBug, "stored: unknown dtype");
 }
