@@ -12,7 +12,8 @@
 #include "core/device/cpu_peak.h"
 #include "core/device/onednn.h"
 #include "core/models/registry.h"
-#include "launch/resume.h"
+#include "launch/ask_root.h"
+#include "launch/start_weights.h"
 #include "launch/stop_signal.h"
 #include "launch/version.h"
 
@@ -56,10 +57,16 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
       flops_a_step_(cost_of(prepared.plan.programs[prepared.plan.index_of(kMicroBatch)]).useful_flops *
                     static_cast<double>(prepared.batch.num_micro_batches)) {
   open_directory(options, context);
-  start_weights(options);
+  saved_directory_ = start_weights(directory_, options.resume, prepared, trainer_, world_.comm(),
+                                   [&](std::string_view text) {
+                                     if (is_root()) console_->print(text);
+                                   });
   first_step_ = trainer_.cursor().step;
+  if (!saved_directory_.empty()) saved_step_ = first_step_;
   agree(world_.comm(), [&] {
     if (!is_root()) return;
+    keep_earlier_metrics();
+    last_loss_ = loss_of_step(directory_.metrics(), first_step_);
     metrics_ = std::make_unique<MetricsWriter>(directory_.metrics(), first_step_);
     print_header();
     for (const std::string& notice : prepared_.notices) console_->print(notice);
@@ -73,12 +80,13 @@ void TrainingRun::open_directory(const RunOptions& options, const CommandContext
     directory_ = options.out
                      ? open_run_directory(*options.out)
                      : create_run_directory("runs", prepared_.job.name, run_timestamp(std::time(nullptr)));
-    const bool used = !list_checkpoints(directory_.checkpoints()).empty();
-    if (used && options.resume == "never")
-      fail(Fault::kUsage, "--resume never: ", directory_.path.string(), " holds a run already",
-           "\n  choose another --out, or --resume auto to go on with it");
+    lock_ = std::make_unique<RunLock>(directory_.path);
+    require_resumable(directory_, options.resume);
     describe(context);
     console_ = std::make_unique<Console>(directory_.path / "console.log");
+    if (!lock_->is_held())
+      console_->print(concat("warning: the file system of ", directory_.path.string(),
+                             " has no locks: nothing keeps a second run out of it"));
   });
   directory_.path = share_text(world_.comm(), directory_.path.string());
 }
@@ -95,29 +103,13 @@ void TrainingRun::describe(const CommandContext& context) {
                                             {"threads_a_rank", std::to_string(prepared_.plan.num_threads)}}});
 }
 
-// The run directory's own checkpoints come first: a requeued command goes on, also one with --resume PATH.
-void TrainingRun::start_weights(const RunOptions& options) {
-  const Job& job = prepared_.job;
-  Communicator& comm = world_.comm();
-  const Notice notice = [&](std::string_view text) {
-    if (is_root()) console_->print(text);
-  };
-  if (options.resume != "never" && resume_newest(directory_.checkpoints(), trainer_, job, comm, notice)) {
-    saved_step_ = trainer_.cursor().step;
-    saved_directory_ = directory_.checkpoints() / checkpoint_name(saved_step_);
-    return;
-  }
-  if (options.resume != "never" && options.resume != "auto") {
-    const std::filesystem::path from = options.resume;
-    if (!agree(comm, [&] { return std::filesystem::is_directory(from / "checkpoint"); }))
-      resume_from(from, trainer_, job, comm, notice);
-    else if (!resume_newest(from / "checkpoint", trainer_, job, comm, notice))
-      agree(comm, [&] { fail(Fault::kData, "--resume: ", from.string(), " has no checkpoint"); });
-    return;
-  }
-  trainer_.initialize_weights();
-  if (!job.model.init.empty())
-    agree(comm, [&] { import_model(job.model.init, trainer_.shards(), trainer_.exported()); });
+// Without a checkpoint of its own a run begins anew, but what an earlier one measured here is not its to wipe.
+void TrainingRun::keep_earlier_metrics() {
+  if (!saved_directory_.empty()) return;
+  const std::filesystem::path kept = set_aside(directory_.metrics());
+  if (!kept.empty())
+    console_->print(
+        concat("an earlier run left metrics here but no checkpoint: they are kept in ", kept.string()));
 }
 
 void TrainingRun::print_header() {
@@ -169,6 +161,7 @@ int TrainingRun::run() {
     last_ = trainer_.step(*prepared_.train, order_);
     const StepTimes times = share_times(last_, seconds_between(before, Clock::now()));
     require_finite(last_);
+    last_loss_ = last_.loss;
     report_step(last_, times);
     const std::int64_t step = trainer_.cursor().step;
     if ((job.eval.every > 0 && step % job.eval.every == 0) || step == job.train.steps) validate();
@@ -180,7 +173,7 @@ int TrainingRun::run() {
 
 // The same command again, after the end: what the run left behind stays as it is.
 bool TrainingRun::is_finished() const {
-  return agree(world_.comm(), [&] {
+  return ask_root_whether(world_.comm(), [&] {
     return trainer_.cursor().step >= prepared_.job.train.steps && first_step_ > 0 &&
            std::filesystem::exists(directory_.summary()) &&
            std::filesystem::exists(directory_.final_model() / "config.json");
@@ -345,7 +338,7 @@ RunSummary TrainingRun::summarize(int exit_code) const {
                      .steps = steps,
                      .tokens = trainer_.cursor().samples * seq,
                      .time_s = seconds_between(start_, Clock::now()),
-                     .loss = last_.loss};
+                     .loss = last_loss_};
   if (evaluation_) {
     summary.valid_loss = evaluation_->loss;
     summary.valid_bits_per_byte = evaluation_->bits_per_byte;
@@ -359,6 +352,14 @@ RunSummary TrainingRun::summarize(int exit_code) const {
 
 void TrainingRun::print_done(const RunSummary& summary, const std::vector<SectionTime>& sections) {
   const auto tokens_a_step = static_cast<double>(prepared_.batch.samples_a_step * prepared_.job.model.seq);
+  if (trainer_.cursor().step == first_step_) {  // a speed of no steps is no speed
+    console_->print(DoneLine{.steps = summary.steps,
+                             .num_tokens = summary.tokens,
+                             .time_s = summary.time_s,
+                             .loss = summary.loss,
+                             .valid_loss = summary.valid_loss});
+    return;
+  }
   console_->print(DoneLine{
       .steps = summary.steps,
       .num_tokens = summary.tokens,
