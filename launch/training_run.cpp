@@ -39,6 +39,17 @@ double peak_of_ranks(int num_threads, Communicator& comm) {
   return peak;
 }
 
+// What a launcher does with a signal decides which one is safe: Open MPI's mpirun kills its ranks about a second
+// after SIGINT or SIGTERM, and no step may take that short.
+std::string stop_advice() {
+  const LauncherView launcher = launcher_view();
+  if (launcher.open_mpi_ranks || launcher.pmi_ranks)
+    return "to stop with a checkpoint: SIGUSR1 to mpirun; Ctrl-C or SIGTERM there kills the ranks within a "
+           "second";
+  if (launcher.slurm_step) return "to stop with a checkpoint: scancel --signal=USR1 to the job step";
+  return "to stop with a checkpoint: Ctrl-C, SIGTERM or SIGUSR1";
+}
+
 std::string joined(const std::vector<std::string>& words) {
   std::string line;
   for (const std::string& word : words) line += (line.empty() ? "" : " ") + word;
@@ -66,9 +77,10 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
   agree(world_.comm(), [&] {
     if (!is_root()) return;
     keep_earlier_metrics();
-    last_loss_ = loss_of_step(directory_.metrics(), first_step_);
+    last_loss_ = number_of_step(directory_.metrics(), first_step_, "loss");
     metrics_ = std::make_unique<MetricsWriter>(directory_.metrics(), first_step_);
     print_header();
+    console_->print(stop_advice());
     for (const std::string& notice : prepared_.notices) console_->print(notice);
   });
 }
@@ -76,6 +88,7 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
 // Root makes the directory and tells the others its name.
 void TrainingRun::open_directory(const RunOptions& options, const CommandContext& context) {
   agree(world_.comm(), [&] {
+    stop_if_requested();
     if (!is_root()) return;
     directory_ = options.out
                      ? open_run_directory(*options.out)
@@ -154,9 +167,16 @@ int TrainingRun::run() {
                                   job.train.steps, directory_.final_model().string()));
     return 0;
   }
-  bool stopped = false;
   start_ = last_save_ = Clock::now();
-  while (trainer_.cursor().step < job.train.steps && !stopped) {
+  if (owes_validation()) validate();
+  if (!is_stopped_) is_stopped_ = share_stop();
+  if (!is_stopped_) train();
+  return finish();
+}
+
+void TrainingRun::train() {
+  const Job& job = prepared_.job;
+  while (trainer_.cursor().step < job.train.steps && !is_stopped_) {
     const Clock::time_point before = Clock::now();
     last_ = trainer_.step(*prepared_.train, order_);
     const StepTimes times = share_times(last_, seconds_between(before, Clock::now()));
@@ -164,11 +184,28 @@ int TrainingRun::run() {
     last_loss_ = last_.loss;
     report_step(last_, times);
     const std::int64_t step = trainer_.cursor().step;
+    // After the last step only a validation is worth interrupting.
+    is_stopped_ = times.stop > 0 && (step < job.train.steps || prepared_.valid);
     if ((job.eval.every > 0 && step % job.eval.every == 0) || step == job.train.steps) validate();
-    stopped = times.stop > 0;
-    if (times.checkpoint_due > 0 || stopped) save();
+    if (times.checkpoint_due > 0 || is_stopped_) save();
   }
-  return finish(stopped && trainer_.cursor().step < job.train.steps);
+  if (!is_stopped_) validate();
+}
+
+// An evaluation that was due at the checkpoint and interrupted: so that a stopped run leaves the same numbers.
+bool TrainingRun::owes_validation() const {
+  const std::int64_t every = prepared_.job.eval.every;
+  return ask_root_whether(world_.comm(), [&] {
+    return every > 0 && first_step_ > 0 && first_step_ % every == 0 && last_loss_ &&
+           !number_of_step(directory_.metrics(), first_step_, "valid_loss");
+  });
+}
+
+// All ranks stop if one was asked to.
+bool TrainingRun::share_stop() {
+  std::int32_t stop = stop_requested() ? 1 : 0;
+  world_.comm().all_reduce(&stop, 1, DType::kI32, ReduceOp::kMax, {"stop"});
+  return stop != 0;
 }
 
 // The same command again, after the end: what the run left behind stays as it is.
@@ -248,9 +285,13 @@ void TrainingRun::fail_numerics(const std::string& what) const {
 }
 
 void TrainingRun::validate() {
-  if (!prepared_.valid || validated_step_ == trainer_.cursor().step) return;
+  if (!prepared_.valid || validated_step_ == trainer_.cursor().step || is_stopped_) return;
   const Clock::time_point before = Clock::now();
-  evaluation_ = trainer_.evaluate(*prepared_.valid, prepared_.job.eval.samples, prepared_.tokenizer.get());
+  const Evaluation evaluation = trainer_.evaluate(*prepared_.valid, prepared_.job.eval.samples,
+                                                  prepared_.tokenizer.get(), [&] { return share_stop(); });
+  is_stopped_ = evaluation.was_stopped;
+  if (is_stopped_) return;
+  evaluation_ = evaluation;
   validated_step_ = trainer_.cursor().step;
   double& best = trainer_.cursor().best_valid_loss;
   const bool is_best = std::isfinite(evaluation_->loss) && (best == 0 || evaluation_->loss < best);
@@ -311,17 +352,17 @@ std::vector<SectionTime> TrainingRun::section_times() {
   return sections;
 }
 
-int TrainingRun::finish(bool stopped) {
-  if (!stopped) validate();
-  save();
+int TrainingRun::finish() {
+  const bool is_new = trainer_.cursor().step == 0;  // then there is nothing to lose
+  if (!is_new) save();
   const std::vector<SectionTime> sections = section_times();
-  const int exit_code = stopped ? static_cast<int>(Fault::kStopped) : 0;
+  const int exit_code = is_stopped_ ? static_cast<int>(Fault::kStopped) : 0;
   agree(world_.comm(), [&] {
     if (!is_root()) return;
-    if (!stopped) export_final();
+    if (!is_stopped_) export_final();
     const RunSummary summary = summarize(exit_code);
     write_summary(directory_.summary(), summary);
-    if (stopped)
+    if (is_stopped_)
       console_->print(fmt::format(
           "stopped on request at step {}; the same command with --out {} goes on from there (exit {})",
           summary.steps, directory_.path.string(), exit_code));

@@ -40,6 +40,8 @@ class TrainingRun {
   };
 
   bool is_finished() const;
+  bool owes_validation() const;
+  bool share_stop();
   bool is_root() const { return world_.rank() == 0; }
   void open_directory(const RunOptions& options, const CommandContext& context);
   void keep_earlier_metrics();
@@ -48,10 +50,11 @@ class TrainingRun {
   StepTimes share_times(const StepResult& result, double step_s);
   void report_step(const StepResult& result, const StepTimes& times);
   void require_finite(const StepResult& result) const;
+  void train();
   [[noreturn]] void fail_numerics(const std::string& what) const;
   void validate();
   void save();
-  int finish(bool stopped);
+  int finish();
   RunSummary summarize(int exit_code) const;
   void print_done(const RunSummary& summary, const std::vector<SectionTime>& sections);
   void export_final();
@@ -77,6 +80,7 @@ class TrainingRun {
   std::optional<double> last_loss_;  // of the last step, also of an earlier process; none: not known
   std::optional<Evaluation> evaluation_;
   SectionSums sums_;
+  bool is_stopped_ = false;  // on request, before the run was done; the same on all ranks
 };
 
 }  // namespace takt

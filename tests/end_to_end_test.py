@@ -394,6 +394,59 @@ class Resume(EndToEnd):
                 self.assertEqual(len(done.errors), 1, done)
 
 
+class Stop(EndToEnd):
+    """A request to stop is looked at wherever a run spends time, and never leaves a rank behind."""
+
+    @staticmethod
+    def catches(pid, number):
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return False
+        found = re.search(r"(?m)^SigCgt:\s*([0-9a-f]+)", status)
+        return bool(found) and bool(int(found[1], 16) >> (number - 1) & 1)
+
+    def test_set_up_is_stopped_by_a_signal_to_one_rank(self):
+        deep = ("--set", "model.layers=700", "--set", "model.embed=8", "--set", "model.heads=1")  # a long compile
+        for ranks, mesh, by in ((0, ONE_RANK, signal.SIGTERM), (2, TWO_RANKS, signal.SIGUSR1)):
+            with self.subTest(ranks=ranks):
+                out = f"set-up-{ranks}"
+                process = self.start(*self.words(out, *deep, mesh=mesh), ranks=ranks)
+                rank_of = lambda: process.pid if not ranks else (children(process.pid) or [0])[-1]
+                wait_until(lambda: self.catches(rank_of(), by), "the start of the last rank")
+                os.kill(rank_of(), by)
+                done = self.finish(process)
+                self.assertEqual(done.code, 75, done)
+                self.assertEqual(done.err.count("stopped on request before the first step"), 1, done)
+                self.assertFalse(done.errors, done)
+                self.assertFalse((self.dir / out).exists())
+
+    def test_evaluation_is_stopped_and_made_up_for(self):
+        """Every step is followed by a validation that takes far longer."""
+        long = ("--set", "data.valid=['tiny.train.bin']", "--set", "eval.every='1 steps'", "--set", "eval.samples=800",
+                "--set", "train.micro_batch=1", "--set", "train.global_batch='2 samples'", "--steps", "2")
+        for ranks, mesh in ((0, ONE_RANK), (2, TWO_RANKS)):
+            with self.subTest(ranks=ranks):
+                out = f"evaluation-{ranks}"
+                process = self.start(*self.words(out, *long, mesh=mesh), ranks=ranks)
+                file = self.dir / out / "metrics.jsonl"
+                wait_until(lambda: file.exists() and "\n" in file.read_text(), "step 1")
+                process.send_signal(signal.SIGUSR1)
+                done = self.finish(process)
+                self.assertEqual(done.code, 75, done)
+                self.assertEqual([list(line)[1] for line in metrics(self.dir / out)], ["time"], "no validation")
+                self.assertTrue((self.dir / out / "checkpoint/step-000001/manifest.json").exists())
+                self.assert_same_bits(self.train(out, *long, mesh=mesh), self.train(f"{out}-whole", *long, mesh=mesh))
+
+    def test_console_says_which_signal_is_safe(self):
+        self.assertIn("SIGUSR1 to mpirun", self.takt(*self.words("with", "--steps", "1", mesh=TWO_RANKS), ranks=2).out)
+        self.assertIn("checkpoint: Ctrl-C, SIGTERM or SIGUSR1", self.takt(*self.words("without", "--steps", "1")).out)
+
+    def test_time_between_checkpoints_is_limited_by_default(self):
+        (self.dir / "default.toml").write_text(JOB.replace('[checkpoint]\nevery = "8 steps"\n', ""))
+        self.assertRegex(self.takt("train", "default.toml", "--dry-run").out, r'(?m)^every = "20m" +# default')
+
+
 class Commands(EndToEnd):
     def test_run_directory_tells_the_story(self):
         done = self.takt(*self.words("run", mesh=(2, 1)), ranks=2)

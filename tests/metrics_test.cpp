@@ -134,15 +134,16 @@ TEST(Metrics, TheSummaryIsReplacedWhole) {
             "  \"mesh\": \"data=4\",\n  \"exit\": 75\n}\n");
 }
 
-TEST(Metrics, TheLossOfAStepIsFoundAgain) {
+TEST(Metrics, TheNumbersOfAStepAreFoundAgain) {
   const std::filesystem::path file = fresh_directory() / "metrics.jsonl";
-  EXPECT_EQ(loss_of_step(file, 1), std::nullopt);
+  EXPECT_EQ(number_of_step(file, 1, "loss"), std::nullopt);
   MetricsWriter writer(file, 0);
   writer.write(StepMetrics{.step = 1, .loss = 2.5});
   writer.write(StepMetrics{.step = 2, .loss = 1.25});
   writer.write(ValidMetrics{.step = 2, .valid_loss = 9});
-  EXPECT_EQ(loss_of_step(file, 2), 1.25);
-  EXPECT_EQ(loss_of_step(file, 3), std::nullopt);
+  EXPECT_EQ(number_of_step(file, 2, "loss"), 1.25);
+  EXPECT_EQ(number_of_step(file, 2, "valid_loss"), 9.0);
+  EXPECT_EQ(number_of_step(file, 3, "loss"), std::nullopt);
 }
 
 TEST(RunDirectory, OneProcessAtATimeHoldsItsLock) {

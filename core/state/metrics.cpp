@@ -98,19 +98,19 @@ void MetricsWriter::write_line(const std::string& line) {
   write_all(descriptor_.get(), path_, text.data(), text.size());
 }
 
-std::optional<double> loss_of_step(const path& path, std::int64_t step) {
+std::optional<double> number_of_step(const path& path, std::int64_t step, const char* key) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) return std::nullopt;
   const MappedFile file(path);
-  std::optional<double> loss;
+  std::optional<double> number;
   for (std::size_t begin = 0, end = 0; (end = file.text().find('\n', begin)) != std::string_view::npos;
        begin = end + 1) {
     const std::string_view line = file.text().substr(begin, end - begin);
     if (step_of_line(line) != step) continue;
     const auto value = nlohmann::json::parse(line);
-    if (value.contains("loss") && value["loss"].is_number()) loss = value["loss"].get<double>();
+    if (value.contains(key) && value[key].is_number()) number = value[key].get<double>();
   }
-  return loss;
+  return number;
 }
 
 void write_summary(const path& path, const RunSummary& summary) {

@@ -48,8 +48,8 @@ class MetricsWriter {
   FileDescriptor descriptor_;
 };
 
-// The loss that a file of metrics has for a step; nullopt where it has none.
-std::optional<double> loss_of_step(const std::filesystem::path& path, std::int64_t step);
+// The number that a file of metrics has for a step under a key, such as "loss"; nullopt where it has none.
+std::optional<double> number_of_step(const std::filesystem::path& path, std::int64_t step, const char* key);
 
 struct RunSummary {
   std::string name;
