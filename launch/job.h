@@ -37,8 +37,8 @@ struct MeshConfig {
 };
 
 struct CheckpointConfig {
-  std::int64_t every_steps = 0;  // "500 steps"; 0: only at the end
-  double every_s = 0;            // "20m"
+  std::int64_t every_steps = 0;  // "500 steps"; 0: by time
+  double every_s = 20 * 60;      // "20m"; 0: see above
   std::int64_t keep = 3;
 };
 

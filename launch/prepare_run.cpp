@@ -9,6 +9,7 @@
 #include "launch/complete_job.h"
 #include "launch/plan_text.h"
 #include "launch/resolve_mesh.h"
+#include "launch/stop_signal.h"
 #include "launch/version.h"
 
 namespace takt {
@@ -19,6 +20,7 @@ void open_data(PreparedRun& run) {
   const std::int64_t vocab = run.tokenizer ? run.tokenizer->vocab_size() : run.job.model.vocab;
   run.train = TokenDataset::open(run.job.data.train, vocab);
   run.train->require_samples(run.job.model.seq);
+  stop_if_requested();
   if (run.job.data.valid.empty()) return;
   run.valid = TokenDataset::open(run.job.data.valid, vocab);
   run.valid->require_samples(run.job.model.seq);
@@ -46,7 +48,11 @@ void compile(PreparedRun& run, const RunOptions& options, const World& world) {
          " ranks on ", world.host(), "\n  Open MPI: mpirun --map-by ppr:", *options.ranks_per_host,
          ":node; Slurm: srun --ntasks-per-node=", *options.ranks_per_host);
   const HostLimits host = limits_of_this_host();
-  HostedStep step = compile_for_host(run.job, run.mesh, options.ranks_per_host.value_or(placed), host);
+  const auto stop_between_passes = [](std::string_view, std::string_view, const Graph&) {
+    stop_if_requested();
+  };
+  HostedStep step =
+      compile_for_host(run.job, run.mesh, options.ranks_per_host.value_or(placed), host, stop_between_passes);
   require_memory(step.plan, run.batch, step.ranks_on_host, host.memory_bytes);
   run.plan = std::move(step.plan);
   run.memory_limit_bytes = host.memory_bytes / static_cast<std::uint64_t>(step.ranks_on_host);
@@ -70,8 +76,10 @@ PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& e
     run.mesh = resolve_mesh(run.job.mesh, world.size(), run.job.model);
     run.batch = plan_batch(run.job, run.mesh);
     compile(run, options, world);
+    stop_if_requested();
     if (options.resume != "auto" && options.resume != "never") require_exists("--resume", options.resume);
     open_data(run);
+    stop_if_requested();
     return run;
   });
 }

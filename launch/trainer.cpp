@@ -140,11 +140,13 @@ float Trainer::scalar(std::string_view output) const {
   return number;
 }
 
-Evaluation Trainer::evaluate(const TokenDataset& data, std::int64_t num_samples, const Tokenizer* tokenizer) {
+Evaluation Trainer::evaluate(const TokenDataset& data, std::int64_t num_samples, const Tokenizer* tokenizer,
+                             const std::function<bool()>& stop) {
   const std::int64_t available = data.num_samples(job_.model.seq), seq = job_.model.seq;
   num_samples = num_samples > 0 ? std::min(num_samples, available) : available;
   double sums[3] = {};  // nats, tokens, bytes
   for (std::int64_t first = 0; first < num_samples; first += batch_.samples_a_micro_batch) {
+    if (stop && stop()) return {.was_stopped = true};
     const std::int64_t mine = first + data_rank() * batch_.micro_batch;
     // Past the end the last sample is computed again, so that all ranks run the same programs, but not
     // counted.

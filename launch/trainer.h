@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,8 +29,9 @@ struct StepResult {
 };
 
 struct Evaluation {
-  double loss = 0;                      // mean over tokens, nats
-  std::optional<double> bits_per_byte;  // where a tokenizer is given
+  double loss = 0;                           // mean over tokens, nats
+  std::optional<double> bits_per_byte = {};  // where a tokenizer is given
+  bool was_stopped = false;                  // then there are no numbers
 };
 
 // Every rank of `world` makes one and makes the same calls. Plan and job are borrowed.
@@ -49,7 +51,9 @@ class Trainer {
   StepResult step(const TokenDataset& data, const DataOrder& order);
 
   // The mean loss over the first `num_samples` samples of `data` (0: all), each counted once on any mesh.
-  Evaluation evaluate(const TokenDataset& data, std::int64_t num_samples, const Tokenizer* tokenizer);
+  // Between micro-batches every rank asks `stop`, where one is given, which must say the same on all.
+  Evaluation evaluate(const TokenDataset& data, std::int64_t num_samples, const Tokenizer* tokenizer,
+                      const std::function<bool()>& stop = {});
 
   // This rank's parameters and optimizer state, for save_checkpoint and load_checkpoint. Valid while the
   // trainer lives.

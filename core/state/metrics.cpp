@@ -96,12 +96,27 @@ void MetricsWriter::write_line(const std::string& line) {
   write_all(descriptor_.get(), path_, text.data(), text.size());
 }
 
+std::optional<double> number_of_step(const path& path, std::int64_t step, const char* key) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return std::nullopt;
+  const MappedFile file(path);
+  std::optional<double> number;
+  for (std::size_t begin = 0, end = 0; (end = file.text().find('\n', begin)) != std::string_view::npos;
+       begin = end + 1) {
+    const std::string_view line = file.text().substr(begin, end - begin);
+    if (step_of_line(line) != step) continue;
+    const auto value = nlohmann::json::parse(line);
+    if (value.contains(key) && value[key].is_number()) number = value[key].get<double>();
+  }
+  return number;
+}
+
 void write_summary(const path& path, const RunSummary& summary) {
   ordered_json text = {{"name", summary.name},
                        {"steps", summary.steps},
                        {"tokens", summary.tokens},
-                       {"time_s", summary.time_s},
-                       {"loss", summary.loss}};
+                       {"time_s", summary.time_s}};
+  add(text, "loss", summary.loss);
   add(text, "valid_loss", summary.valid_loss);
   add(text, "valid_bits_per_byte", summary.valid_bits_per_byte);
   text["tokens_per_s"] = summary.tokens_per_s;

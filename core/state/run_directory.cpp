@@ -54,6 +54,18 @@ RunDirectory open_run_directory(const path& directory) {
   return {directory, is_new};
 }
 
+path set_aside(const path& file) {
+  std::error_code error;
+  if (!std::filesystem::exists(file, error) || std::filesystem::file_size(file, error) == 0) return {};
+  int number = 2;
+  while (std::filesystem::exists(numbered(file.parent_path(), file.filename(), number), error)) ++number;
+  const path kept = numbered(file.parent_path(), file.filename(), number);
+  std::filesystem::rename(file, kept, error);
+  if (error) fail_io(file, "rename", error.value());
+  sync_directory(file.parent_path());
+  return kept;
+}
+
 void describe_run(const RunDirectory& run, const RunDescription& description) {
   nlohmann::ordered_json environment = nlohmann::ordered_json::object();
   for (const auto& [fact, value] : description.environment) environment[fact] = value;
