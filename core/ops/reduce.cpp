@@ -226,11 +226,14 @@ Kernel cpu_broadcast(const KernelNode& node) {
 
 std::vector<Sample> samples() {
   const TensorDesc x{{{"batch", 4}, {"seq", 4}, {"embed", 8}}, DType::kF32};
-  const auto sample = [x](const std::string& name, const AxisNames& axes, ReduceOp op) {
-    return Sample{.name = name, .build = [=](Graph& g) { reduce(g, g.input("x", x), axes, op, "y"); }};
+  const auto sample = [x](const std::string& name, const AxisNames& axes, ReduceOp op,
+                          std::optional<DType> out_dtype = {}) {
+    return Sample{.name = name,
+                  .build = [=](Graph& g) { reduce(g, g.input("x", x), axes, op, "y", out_dtype); }};
   };
   return {sample("sum of leading axes", {"batch", "seq"}, ReduceOp::kSum),
           sample("sum of a middle axis", {"seq"}, ReduceOp::kSum),
+          sample("sum to f32", {"batch", "seq"}, ReduceOp::kSum, DType::kF32),
           sample("sum of all", {"batch", "seq", "embed"}, ReduceOp::kSum),
           sample("maximum of the last axis", {"embed"}, ReduceOp::kMax)};
 }
