@@ -3,14 +3,14 @@
 //   g = factor grad;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   p = p - lr ( m c1 / (sqrt(v c2) + eps) + decay p ),   c = 1 / (1 - beta^t) from the host
 //
-// An update whose factor is not finite leaves everything as it was: the step is refused before weights
-// change. Source    Loshchilov and Hutter 2019, arXiv:1711.05101.
+// An update whose factor is not finite leaves everything as it was: the step is refused before weights change.
+// Source    Loshchilov and Hutter 2019, arXiv:1711.05101.
 #include "optimizers/adamw.h"
 
 #include <cmath>
 
-#include "core/ops/parallel_for.h"
 #include "core/ops/builders.h"
+#include "core/ops/parallel_for.h"
 #include "optimizers/elementwise_update.h"
 
 namespace takt {
@@ -76,9 +76,9 @@ const OpDef& adamw_op() {
   static const OpDef op = {.name = "adamw",
                            .infer = infer_elementwise_update,
                            .cost = cost_elementwise_update,
-                           .placements = placements_elementwise_update,
+                           .placement = {.whole = {"hyper"}},
                            .reference = reference,
-                           .cpu = {cpu},
+                           .cpu = {.prepare = cpu},
                            .in_place = {{0, 0}, {1, 2}, {2, 3}},
                            .samples = {{.name = "one step", .build = build_sample}}};
   return op;

@@ -1,9 +1,7 @@
-// Elementwise updates may be cut along any axis of the parameter: that is all that sharded optimizer state
-// needs.
+// What all elementwise updates share.
 #include "optimizers/elementwise_update.h"
 
 #include "core/ops/op_cost.h"
-#include "core/ops/placement_rules.h"
 
 namespace takt {
 
@@ -17,10 +15,6 @@ std::vector<TensorDesc> infer_elementwise_update(const OpArgs& args) {
 
 Cost cost_elementwise_update(const OpArgs& args) {
   return cost_an_element(args, 5.0 * static_cast<double>(args.inputs.size() - 2));
-}
-
-std::vector<OpPlacement> placements_elementwise_update(const OpArgs& args) {
-  return batch_rules(args, {});
 }
 
 }  // namespace takt

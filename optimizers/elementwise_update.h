@@ -1,4 +1,4 @@
-// The shape, cost and placement rules that all elementwise optimizer updates share.
+// The shape and cost that all elementwise optimizer updates share.
 #pragma once
 
 #include <vector>
@@ -7,9 +7,10 @@
 
 namespace takt {
 
+// They may be cut along any axis of the parameter (not "hyper"): that is all that sharded optimizer state needs.
+
 // Inputs: parameter, gradient, state tensors, hyper, factor. Outputs: the new parameter and state, in place.
 std::vector<TensorDesc> infer_elementwise_update(const OpArgs& args);
 Cost cost_elementwise_update(const OpArgs& args);
-std::vector<OpPlacement> placements_elementwise_update(const OpArgs& args);
 
 }  // namespace takt

@@ -2,10 +2,9 @@
 //
 //   constant      1
 //   linear        1 -> final
-//   cosine        1 -> final along half a cosine                     Loshchilov and Hutter 2016,
-//   arXiv:1608.03983 inverse_sqrt  sqrt(warmup / step)                                Vaswani et al. 2017,
-//   arXiv:1706.03762 wsd           1, then linear to final over the last `decay`      Hu et al. 2024,
-//   arXiv:2404.06395
+//   cosine        1 -> final along half a cosine                  Loshchilov and Hutter 2016, arXiv:1608.03983
+//   inverse_sqrt  sqrt(warmup / step)                             Vaswani et al. 2017, arXiv:1706.03762
+//   wsd           1, then linear to final over the last `decay`   Hu et al. 2024, arXiv:2404.06395
 #include "optimizers/schedule.h"
 
 #include <algorithm>

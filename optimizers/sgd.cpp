@@ -54,9 +54,9 @@ const OpDef& sgd_op() {
   static const OpDef op = {.name = "sgd",
                            .infer = infer_elementwise_update,
                            .cost = cost_elementwise_update,
-                           .placements = placements_elementwise_update,
+                           .placement = {.whole = {"hyper"}},
                            .reference = reference,
-                           .cpu = {cpu},
+                           .cpu = {.prepare = cpu},
                            .in_place = {{0, 0}, {1, 2}},
                            .samples = {{.name = "one step", .build = build_sample}}};
   return op;

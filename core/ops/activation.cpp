@@ -1,8 +1,7 @@
 // activation: y = act(x), elementwise
 //
-//   silu(x) = x / (1 + exp(-x))                                              Elfwing et al. 2017,
-//   arXiv:1702.03118 gelu(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))                  Hendrycks and
-//   Gimpel 2016, arXiv:1606.08415
+//   silu(x) = x / (1 + exp(-x))                                        Elfwing et al. 2017, arXiv:1702.03118
+//   gelu(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))            Hendrycks and Gimpel 2016, arXiv:1606.08415
 //
 // Gradient  dx = act'(x) dy, as a node of its own (activation_grad), linear in dy.
 // Cost      about 10 FLOPs an element. Memory bound.
@@ -56,14 +55,6 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
                           args.node.attrs.text("kind"), "d." + args.node.name)};
 }
 
-Cost cost(const OpArgs& args) {
-  return cost_an_element(args, 10.0);
-}
-
-std::vector<OpPlacement> placements(const OpArgs& args) {
-  return batch_rules(args, {});
-}
-
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   for (std::size_t i = 0; i < outputs[0].data.size(); ++i)
     outputs[0].data[i] = activation_reference(args.attrs.text("kind"), inputs[0]->data[i]);
@@ -78,12 +69,6 @@ std::vector<TensorDesc> infer_grad(const OpArgs& args) {
   TAKT_REQUIRE(args.input(0) == args.input(1), "activation_grad '", args.name, "': x is ", args.input(0),
                ", dy is ", args.input(1));
   return {args.input(0)};
-}
-
-std::vector<OpPlacement> placements_grad(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = batch_rules(args, {});
-  signatures.push_back(linear_rule(args, {1}));
-  return signatures;
 }
 
 void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -137,8 +122,7 @@ const OpDef& activation_op() {
   static const OpDef op = {.name = "activation",
                            .infer = infer,
                            .grad = grad,
-                           .cost = cost,
-                           .placements = placements,
+                           .flops_per_element = 10,
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
                            .may_overwrite_input = true,
@@ -149,8 +133,8 @@ const OpDef& activation_op() {
 const OpDef& activation_grad_op() {
   static const OpDef op = {.name = "activation_grad",
                            .infer = infer_grad,
-                           .cost = cost,
-                           .placements = placements_grad,
+                           .flops_per_element = 10,
+                           .placement = {.linear_in = {{1}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad, .bf16 = true},
                            .may_overwrite_input = true,

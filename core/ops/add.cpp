@@ -2,15 +2,17 @@
 //
 // Gradient  dy for every term, summed over the axes the term lacks.
 // Placement elementwise; linear in all terms together, so partial sums add up without communication.
-// Cost      one FLOP an element and term. Memory bound.
+// Cost      one FLOP an element and term, counted for two terms. Memory bound.
+#include <algorithm>
+
 #include "core/ops/builders.h"
-
-#include <cstring>
-
+#include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 
 namespace takt {
 namespace {
+
+constexpr std::int64_t kChunk = 2048;  // elements; their sums stay in the first-level cache
 
 std::vector<TensorDesc> infer(const OpArgs& args) {
   const TensorDesc& x = args.input(0);
@@ -38,44 +40,43 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
   return grads;
 }
 
-Cost cost(const OpArgs& args) {
-  return cost_an_element(args, static_cast<double>(args.inputs.size() - 1));
-}
-
-std::vector<OpPlacement> placements(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = batch_rules(args, {});
-  OpPlacement linear = replicated_rule(args);
-  for (AxisPlacement& input : linear.inputs) input = AxisPlacement::partial();
-  linear.outputs[0] = AxisPlacement::partial();
-  signatures.push_back(linear);
-  return signatures;
-}
-
 void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
   for (const Array* term : inputs)
     for (std::size_t i = 0; i < outputs[0].data.size(); ++i)
       outputs[0].data[i] += term->data[i % term->data.size()];
 }
 
-Kernel cpu(const KernelNode& node) {
-  std::vector<std::int64_t> term_elements;
-  for (const TensorDesc& input : node.inputs) term_elements.push_back(input.num_elements());
-  return [term_elements, n = node.output(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
-    if (k.inputs[0] != k.outputs[0])
-      std::memcpy(k.outputs[0], k.inputs[0], static_cast<std::size_t>(n) * sizeof(float));
-    float* y = k.output<float>(0);
-    for (std::size_t i = 1; i < term_elements.size(); ++i) {
-      const float* x = k.input<float>(i);
-      const std::int64_t period = term_elements[i];
-      parallel_blocks(t, n, [=](std::int64_t first, std::int64_t last) {
-        for (std::int64_t j = first; j < last;) {  // runs within one repetition of the term
-          const std::int64_t start = j % period, run = std::min(last - j, period - start);
-          for (std::int64_t e = 0; e < run; ++e) y[j + e] += x[start + e];
-          j += run;
-        }
-      });
+// Elements [first, first + count) of y: sums are f32 and rounded once. y may be the first term's storage.
+template <class T>
+void add_chunk(const KernelArgs& k, const std::vector<std::int64_t>& periods, std::int64_t first,
+               std::int64_t count) {
+  float sums[kChunk];
+  for (std::size_t term = 0; term < periods.size(); ++term) {
+    const T* x = k.input<T>(term);
+    for (std::int64_t done = 0; done < count;) {  // runs within one repetition of the term
+      const std::int64_t start = (first + done) % periods[term],
+                         run = std::min(count - done, periods[term] - start);
+      if (term == 0)
+        for (std::int64_t e = 0; e < run; ++e) sums[done + e] = to_float(x[start + e]);
+      else
+        for (std::int64_t e = 0; e < run; ++e) sums[done + e] += to_float(x[start + e]);
+      done += run;
     }
-  };
+  }
+  T* y = k.output<T>(0) + first;
+  for (std::int64_t e = 0; e < count; ++e) y[e] = stored<T>(sums[e]);
+}
+
+Kernel cpu(const KernelNode& node) {
+  std::vector<std::int64_t> periods;
+  for (const TensorDesc& input : node.inputs) periods.push_back(input.num_elements());
+  return with_floating(node.output(0).dtype, [&](auto type) -> Kernel {
+    return [periods, n = node.output(0).num_elements(), threads = node.num_threads](const KernelArgs& k) {
+      parallel_for(threads, (n + kChunk - 1) / kChunk, [&](std::int64_t chunk) {
+        add_chunk<decltype(type)>(k, periods, chunk * kChunk, std::min(kChunk, n - chunk * kChunk));
+      });
+    };
+  });
 }
 
 std::vector<Sample> samples() {
@@ -94,10 +95,10 @@ const OpDef& add_op() {
   static const OpDef op = {.name = "add",
                            .infer = infer,
                            .grad = grad,
-                           .cost = cost,
-                           .placements = placements,
+                           .flops_per_element = 1,
+                           .placement = {.linear_in = {{PlacementRule::kAll}}},
                            .reference = reference,
-                           .cpu = {cpu},
+                           .cpu = {.prepare = cpu, .bf16 = true},
                            .may_overwrite_input = true,
                            .samples = samples()};
   return op;

@@ -16,14 +16,6 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
   return {args.input(0)};
 }
 
-Cost cost(const OpArgs& args) {
-  return cost_an_element(args, 0.0);
-}
-
-std::vector<OpPlacement> placements(const OpArgs& args) {
-  return batch_rules(args, {});
-}
-
 void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
   outputs[0].data = inputs[1]->data;
 }
@@ -39,8 +31,6 @@ Kernel cpu(const KernelNode& node) {
 const OpDef& assign_op() {
   static const OpDef op = {.name = "assign",
                            .infer = infer,
-                           .cost = cost,
-                           .placements = placements,
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
                            .in_place = {{0, 0}},

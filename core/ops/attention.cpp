@@ -1,21 +1,20 @@
-// attention: y[i] = sum_{j <= i} softmax_j(s q[i].k[j]) v[j],  s = 1 / sqrt(head_dim), for every batch and
-// head
+// attention: y[i] = sum_{j <= i} softmax_j(s q[i].k[j]) v[j],  s = 1 / sqrt(head_dim), for every batch and head
 //
 // Query head h uses key and value head h / group, group = heads / kv_heads.
-// Outputs   y and the row's log-sum-exp [batch, seq, heads], from which the gradient rebuilds any block of
-// scores. Memory    scores exist for one block of 64 queries by 64 keys a thread, never for the whole
-// sequence. Gradient  with P = exp(s q.k - lse), D[i] = y[i].dy[i]:  dv = P^T dy,  dS = P (dy v^T - D),  dq =
-// s dS k,  dk = s dS^T q. Placement batch; heads together with kv_heads; or heads alone with k and v whole,
-// when there are too few of them:
+// Outputs   y and the row's log-sum-exp [batch, seq, heads], f32, from which the gradient rebuilds any block of scores.
+// Memory    scores exist for one block of 64 queries by 64 keys a thread, never for the whole sequence.
+// Gradient  with P = exp(s q.k - lse), D[i] = y[i].dy[i]:
+//           dv = P^T dy,  dS = P (dy v^T - D),  dq = s dS k,  dk = s dS^T q.
+// Placement batch; heads together with kv_heads; or heads alone with k and v whole, when there are too few of them:
 //           then dk and dv are partial sums.
 // Cost      4 head_dim FLOPs a pair of positions, half of all pairs; 10 in the gradient.
 // Source    Dao et al. 2022, arXiv:2205.14135; Ainslie et al. 2023, arXiv:2305.13245.
-#include "core/ops/builders.h"
-
 #include <cmath>
 #include <limits>
 
 #include "core/ops/attention_blocks.h"
+#include "core/ops/builders.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 
 namespace takt {
@@ -37,7 +36,7 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
                ", ", k, " and ", v);
   TAKT_REQUIRE(q.dims[0] == k.dims[0] && q.dims[1] == k.dims[1] && q.dims[3] == k.dims[3], "attention '",
                args.name, "': batch, seq and head_dim differ, q is ", q, ", k is ", k);
-  return {q, {{q.dims[0], q.dims[1], q.dims[2]}, q.dtype}};
+  return {q, {{q.dims[0], q.dims[1], q.dims[2]}, DType::kF32}};
 }
 
 std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
@@ -56,12 +55,6 @@ Cost cost_grad(const OpArgs& args) {
   return cost_of_traffic(args, 10.0 * pairs(args.input(1)));
 }
 
-// Heads sharded, keys and values whole.
-OpPlacement heads_alone(const OpArgs& args) {
-  OpPlacement signature = split_rule(args, "heads");
-  return signature;
-}
-
 // Heads and kv_heads sharded by the same mesh axis.
 OpPlacement heads_together(const OpArgs& args) {
   OpPlacement signature = split_rule(args, "heads");
@@ -74,7 +67,7 @@ OpPlacement heads_together(const OpArgs& args) {
 }
 
 std::vector<OpPlacement> placements(const OpArgs& args) {
-  return {replicated_rule(args), split_rule(args, "batch"), heads_together(args), heads_alone(args)};
+  return {replicated_rule(args), split_rule(args, "batch"), heads_together(args), split_rule(args, "heads")};
 }
 
 struct ReferenceSizes {
@@ -171,25 +164,37 @@ AttentionShape shape_of(const KernelNode& node, const TensorDesc& q, const Tenso
 }
 
 Kernel cpu(const KernelNode& node) {
-  return [shape = shape_of(node, node.input(0), node.input(1)),
-          threads = node.num_threads](const KernelArgs& k) {
-    attention_forward(shape, {k.input<float>(0), k.input<float>(1), k.input<float>(2)}, k.output<float>(0),
-                      k.output<float>(1), static_cast<float*>(k.scratch), threads);
-  };
+  return with_floating(node.input(0).dtype, [&](auto type) -> Kernel {
+    using T = decltype(type);
+    return [shape = shape_of(node, node.input(0), node.input(1)),
+            threads = node.num_threads](const KernelArgs& k) {
+      attention_forward<T>(shape, {k.input<T>(0), k.input<T>(1), k.input<T>(2)}, k.output<T>(0),
+                           k.output<float>(1), static_cast<float*>(k.scratch), threads);
+    };
+  });
 }
 
 std::size_t scratch(const KernelNode& node) {
-  return attention_scratch_bytes(node.num_threads);
+  const AttentionShape shape = shape_of(node, node.input(0), node.input(1));
+  return attention_scratch_bytes(shape, node.input(0).dtype, false, node.num_threads);
 }
 
 Kernel cpu_grad(const KernelNode& node) {
-  return [shape = shape_of(node, node.input(1), node.input(2)),
-          threads = node.num_threads](const KernelArgs& k) {
-    const AttentionSaved saved{k.input<float>(0), k.input<float>(4), k.input<float>(5)};
-    attention_backward(shape, {k.input<float>(1), k.input<float>(2), k.input<float>(3)}, saved,
-                       {k.output<float>(0), k.output<float>(1), k.output<float>(2)},
-                       static_cast<float*>(k.scratch), threads);
-  };
+  return with_floating(node.input(0).dtype, [&](auto type) -> Kernel {
+    using T = decltype(type);
+    return [shape = shape_of(node, node.input(1), node.input(2)),
+            threads = node.num_threads](const KernelArgs& k) {
+      attention_backward<T>(shape, {k.input<T>(1), k.input<T>(2), k.input<T>(3)},
+                            {k.input<T>(0), k.input<T>(4), k.input<float>(5)},
+                            {k.output<T>(0), k.output<T>(1), k.output<T>(2)}, static_cast<float*>(k.scratch),
+                            threads);
+    };
+  });
+}
+
+std::size_t scratch_grad(const KernelNode& node) {
+  const AttentionShape shape = shape_of(node, node.input(1), node.input(2));
+  return attention_scratch_bytes(shape, node.input(1).dtype, true, node.num_threads);
 }
 
 std::vector<Sample> samples(bool with_grad) {
@@ -225,7 +230,7 @@ const OpDef& attention_op() {
                            .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = {cpu, scratch},
+                           .cpu = {.prepare = cpu, .scratch_bytes = scratch, .bf16 = true},
                            .samples = samples(false)};
   return op;
 }
@@ -235,8 +240,9 @@ const OpDef& attention_grad_op() {
                            .infer = infer_grad,
                            .cost = cost_grad,
                            .placements = placements_grad,
+                           .f32_inputs = {5},
                            .reference = reference_grad,
-                           .cpu = {cpu_grad, scratch},
+                           .cpu = {.prepare = cpu_grad, .scratch_bytes = scratch_grad, .bf16 = true},
                            .samples = samples(true)};
   return op;
 }

@@ -2,8 +2,7 @@
 //
 // Forward: per block of queries, keys are walked in order; the running maximum m and sum l rescale what was
 // accumulated when a larger score appears (online softmax, Milakov and Gimelshein 2018, arXiv:1805.02867).
-// Backward: a key head is one task, which adds up dk and dv over the query heads of its group in a fixed
-// order.
+// Backward: a key head is one task, which adds up dk and dv over the query heads of its group in a fixed order.
 #include "core/ops/attention_blocks.h"
 
 #include <omp.h>
@@ -13,7 +12,7 @@
 #include <limits>
 
 #include "core/device/onednn.h"
-#include "core/ops/parallel_for.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/vector_math.h"
 
 namespace takt {
@@ -21,23 +20,57 @@ namespace {
 
 constexpr std::int64_t kBlock = 64;
 
-// Scratch of one thread: two score blocks and row statistics.
+// Scratch of one thread: two score blocks, row statistics, and room for f32 copies of bf16 heads.
 struct Scratch {
-  float *scores, *grads, *max, *sum;
-  explicit Scratch(float* base) {
-    scores = base + omp_get_thread_num() * kFloats;
+  float *scores, *grads, *max, *sum, *copies;
+  Scratch(float* base, std::int64_t floats_a_thread) {
+    scores = base + omp_get_thread_num() * floats_a_thread;
     grads = scores + kBlock * kBlock;
     max = grads + kBlock * kBlock;
     sum = max + kBlock;
+    copies = sum + kBlock;
   }
-  static constexpr std::int64_t kFloats = 2 * kBlock * kBlock + 2 * kBlock;
+  static constexpr std::int64_t kFloats = 2 * kBlock * kBlock + 2 * kBlock;  // without copies
 };
 
-// Strides in elements between positions of one head.
-struct Strides {
-  std::int64_t q, kv;
-  explicit Strides(const AttentionShape& s) : q(s.heads * s.width), kv(s.kv_heads * s.width) {}
+template <class T>
+std::int64_t floats_a_thread(const AttentionShape& s, bool backward) {
+  if constexpr (std::is_same_v<T, float>) return Scratch::kFloats;
+  // Forward: a block of q and y, and k and v. Backward: q, k, v, y and their gradients.
+  return Scratch::kFloats + s.width * (backward ? 8 * s.seq : 2 * s.seq + 2 * kBlock);
+}
+
+// One head of a tensor [batch, seq, heads, width], or an f32 copy of it: elements between positions.
+template <class T>
+struct Head {
+  T* first;
+  std::int64_t stride;
+  T* at(std::int64_t position) const { return first + position * stride; }
 };
+
+// `rows` positions of a bf16 head as f32, in `copies`, which moves on; an f32 head is taken where it lies.
+Head<const float> widened(Head<const float> x, std::int64_t, std::int64_t, float*&) {
+  return x;
+}
+Head<const float> widened(Head<const BF16> x, std::int64_t rows, std::int64_t width, float*& copies) {
+  float* y = copies;
+  copies += rows * width;
+  for (std::int64_t r = 0; r < rows; ++r) convert(x.at(r), y + r * width, width);
+  return {y, width};
+}
+// Where the results of a head are made, and their way back.
+Head<float> result(Head<float> y, std::int64_t, std::int64_t, float*&) {
+  return y;
+}
+Head<float> result(Head<BF16>, std::int64_t rows, std::int64_t width, float*& copies) {
+  float* y = copies;
+  copies += rows * width;
+  return {y, width};
+}
+void give_back(Head<float>, Head<float>, std::int64_t, std::int64_t) {}
+void give_back(Head<float> made, Head<BF16> y, std::int64_t rows, std::int64_t width) {
+  for (std::int64_t r = 0; r < rows; ++r) convert(made.at(r), y.at(r), width);
+}
 
 // One block of rows' scores against keys [j0, j0 + keys), j0 <= i0, so that every row sees a key: hides the
 // future, updates max and sum, turns scores into exponentials and rescales the rows of y.
@@ -59,38 +92,45 @@ void online_softmax(float* scores, float* y, std::int64_t y_stride, const Scratc
   }
 }
 
-void forward_rows(const AttentionShape& s, const float* q, const float* k, const float* v, float* y,
-                  float* lse, std::int64_t i0, Scratch t) {
-  const Strides stride(s);
+// The block of queries that starts at i0; q, y and lse start there, k and v at position 0.
+void forward_rows(const AttentionShape& s, Head<const float> q, Head<const float> k, Head<const float> v,
+                  Head<float> y, float* lse, std::int64_t i0, const Scratch& t) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(s.width));
   const std::int64_t rows = std::min(kBlock, s.seq - i0);
   std::fill(t.max, t.max + rows, std::numeric_limits<float>::lowest());
   std::fill(t.sum, t.sum + rows, 0.0f);
   for (std::int64_t j0 = 0; j0 < i0 + rows; j0 += kBlock) {
     const std::int64_t keys = std::min(kBlock, s.seq - j0);
-    onednn_sgemm(false, true, rows, keys, s.width, scale, q + i0 * stride.q, stride.q, k + j0 * stride.kv,
-                 stride.kv, 0.0f, t.scores, kBlock);
-    online_softmax(t.scores, y + i0 * stride.q, stride.q, t, i0, rows, j0, keys, s.width);
-    onednn_sgemm(false, false, rows, s.width, keys, 1.0f, t.scores, kBlock, v + j0 * stride.kv, stride.kv,
-                 j0 == 0 ? 0.0f : 1.0f, y + i0 * stride.q, stride.q);
+    onednn_sgemm(false, true, rows, keys, s.width, scale, q.first, q.stride, k.at(j0), k.stride, 0.0f,
+                 t.scores, kBlock);
+    online_softmax(t.scores, y.first, y.stride, t, i0, rows, j0, keys, s.width);
+    onednn_sgemm(false, false, rows, s.width, keys, 1.0f, t.scores, kBlock, v.at(j0), v.stride,
+                 j0 == 0 ? 0.0f : 1.0f, y.first, y.stride);
   }
   for (std::int64_t r = 0; r < rows; ++r) {
     const float inverse = 1.0f / t.sum[r];
-    for (std::int64_t d = 0; d < s.width; ++d) y[(i0 + r) * stride.q + d] *= inverse;
-    lse[(i0 + r) * s.heads] = t.max[r] + std::log(t.sum[r]);
+    for (std::int64_t d = 0; d < s.width; ++d) y.at(r)[d] *= inverse;
+    lse[r * s.heads] = t.max[r] + std::log(t.sum[r]);
   }
 }
 
+// One query head and the key head that it uses. lse has s.heads elements between positions.
+struct HeadGrads {
+  Head<const float> q, k, v, dy, y;
+  const float* lse;
+  Head<float> dq, dk, dv;
+};
+
 // Scores become P, and dP = dy v^T becomes dS = P (dP - D).
-void score_grads(const AttentionShape& s, const float* dy, const float* y, const float* lse, const Scratch& t,
-                 std::int64_t i0, std::int64_t rows, std::int64_t j0, std::int64_t keys) {
-  const Strides stride(s);
+void score_grads(const AttentionShape& s, const HeadGrads& h, const Scratch& t, std::int64_t i0,
+                 std::int64_t rows, std::int64_t j0, std::int64_t keys) {
   for (std::int64_t r = 0; r < rows; ++r) {
     float *p = t.scores + r * kBlock, *ds = t.grads + r * kBlock;
+    const float *y = h.y.at(i0 + r), *dy = h.dy.at(i0 + r);
     const std::int64_t visible = std::clamp<std::int64_t>(i0 + r - j0 + 1, 0, keys);
-    const float log_sum = lse[(i0 + r) * s.heads];
+    const float log_sum = h.lse[(i0 + r) * s.heads];
     float d = 0;
-    for (std::int64_t e = 0; e < s.width; ++e) d += y[(i0 + r) * stride.q + e] * dy[(i0 + r) * stride.q + e];
+    for (std::int64_t e = 0; e < s.width; ++e) d += y[e] * dy[e];
     for (std::int64_t c = 0; c < visible; ++c) p[c] = exp_cephes(p[c] - log_sum);
     for (std::int64_t c = 0; c < visible; ++c) ds[c] = p[c] * (ds[c] - d);
     std::fill(p + visible, p + keys, 0.0f);
@@ -98,72 +138,112 @@ void score_grads(const AttentionShape& s, const float* dy, const float* y, const
   }
 }
 
-struct HeadPointers {
-  const float *q, *k, *v, *dy, *y, *lse;
-  float *dq, *dk, *dv;
-};
-
 // All blocks of one query head; adds to dk and dv, which start at zero.
-void backward_head(const AttentionShape& s, const HeadPointers& h, Scratch t) {
-  const Strides stride(s);
+void backward_head(const AttentionShape& s, const HeadGrads& h, const Scratch& t) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(s.width));
   for (std::int64_t i0 = 0; i0 < s.seq; i0 += kBlock) {
     const std::int64_t rows = std::min(kBlock, s.seq - i0);
-    const float *q = h.q + i0 * stride.q, *dy = h.dy + i0 * stride.q;
+    const float *q = h.q.at(i0), *dy = h.dy.at(i0);
     for (std::int64_t j0 = 0; j0 < i0 + rows; j0 += kBlock) {
-      const std::int64_t keys = std::min(kBlock, s.seq - j0), at = j0 * stride.kv;
-      onednn_sgemm(false, true, rows, keys, s.width, scale, q, stride.q, h.k + at, stride.kv, 0.0f, t.scores,
-                   kBlock);
-      onednn_sgemm(false, true, rows, keys, s.width, 1.0f, dy, stride.q, h.v + at, stride.kv, 0.0f, t.grads,
-                   kBlock);
-      score_grads(s, h.dy, h.y, h.lse, t, i0, rows, j0, keys);
-      onednn_sgemm(true, false, keys, s.width, rows, 1.0f, t.scores, kBlock, dy, stride.q, 1.0f, h.dv + at,
-                   stride.kv);
-      onednn_sgemm(false, false, rows, s.width, keys, scale, t.grads, kBlock, h.k + at, stride.kv,
-                   j0 == 0 ? 0.0f : 1.0f, h.dq + i0 * stride.q, stride.q);
-      onednn_sgemm(true, false, keys, s.width, rows, scale, t.grads, kBlock, q, stride.q, 1.0f, h.dk + at,
-                   stride.kv);
+      const std::int64_t keys = std::min(kBlock, s.seq - j0);
+      onednn_sgemm(false, true, rows, keys, s.width, scale, q, h.q.stride, h.k.at(j0), h.k.stride, 0.0f,
+                   t.scores, kBlock);
+      onednn_sgemm(false, true, rows, keys, s.width, 1.0f, dy, h.dy.stride, h.v.at(j0), h.v.stride, 0.0f,
+                   t.grads, kBlock);
+      score_grads(s, h, t, i0, rows, j0, keys);
+      onednn_sgemm(true, false, keys, s.width, rows, 1.0f, t.scores, kBlock, dy, h.dy.stride, 1.0f,
+                   h.dv.at(j0), h.dv.stride);
+      onednn_sgemm(false, false, rows, s.width, keys, scale, t.grads, kBlock, h.k.at(j0), h.k.stride,
+                   j0 == 0 ? 0.0f : 1.0f, h.dq.at(i0), h.dq.stride);
+      onednn_sgemm(true, false, keys, s.width, rows, scale, t.grads, kBlock, q, h.q.stride, 1.0f, h.dk.at(j0),
+                   h.dk.stride);
     }
   }
 }
 
-}  // namespace
-
-std::size_t attention_scratch_bytes(int num_threads) {
-  return static_cast<std::size_t>(num_threads) * static_cast<std::size_t>(Scratch::kFloats) * sizeof(float);
+// One key head of one sample, with all query heads that use it.
+template <class T>
+void backward_task(const AttentionShape& s, const AttentionInputs<T>& in, const AttentionSaved<T>& saved,
+                   const AttentionGrads<T>& out, std::int64_t b, std::int64_t kv, const Scratch& t) {
+  const std::int64_t kv_at = (b * s.seq * s.kv_heads + kv) * s.width, kv_stride = s.kv_heads * s.width;
+  float* copies = t.copies;
+  const Head<T> dk_out{out.dk + kv_at, kv_stride}, dv_out{out.dv + kv_at, kv_stride};
+  const Head<const float> k = widened(Head<const T>{in.k + kv_at, kv_stride}, s.seq, s.width, copies),
+                          v = widened(Head<const T>{in.v + kv_at, kv_stride}, s.seq, s.width, copies);
+  const Head<float> dk = result(dk_out, s.seq, s.width, copies), dv = result(dv_out, s.seq, s.width, copies);
+  for (std::int64_t p = 0; p < s.seq; ++p) {
+    std::fill_n(dk.at(p), s.width, 0.0f);
+    std::fill_n(dv.at(p), s.width, 0.0f);
+  }
+  for (std::int64_t h = 0; h < s.heads; ++h) {
+    if (s.kv_head(h) != kv) continue;
+    const std::int64_t at = (b * s.seq * s.heads + h) * s.width, stride = s.heads * s.width;
+    float* head_copies = copies;
+    const auto widen = [&](const T* x) {
+      return widened(Head<const T>{x + at, stride}, s.seq, s.width, head_copies);
+    };
+    const Head<const float> q = widen(in.q), dy = widen(saved.dy), y = widen(saved.y);
+    const Head<T> dq_out{out.dq + at, stride};
+    const Head<float> dq = result(dq_out, s.seq, s.width, head_copies);
+    backward_head(s, {q, k, v, dy, y, saved.lse + b * s.seq * s.heads + h, dq, dk, dv}, t);
+    give_back(dq, dq_out, s.seq, s.width);
+  }
+  give_back(dk, dk_out, s.seq, s.width);
+  give_back(dv, dv_out, s.seq, s.width);
 }
 
-void attention_forward(const AttentionShape& s, const AttentionInputs& in, float* y, float* lse,
+// One block of queries of one head of one sample.
+template <class T>
+void forward_task(const AttentionShape& s, const AttentionInputs<T>& in, T* y, float* lse, std::int64_t b,
+                  std::int64_t h, std::int64_t i0, const Scratch& t) {
+  const std::int64_t q_stride = s.heads * s.width, kv_stride = s.kv_heads * s.width;
+  const std::int64_t q_at = (b * s.seq * s.heads + h) * s.width + i0 * q_stride,
+                     kv_at = (b * s.seq * s.kv_heads + s.kv_head(h)) * s.width;
+  const std::int64_t rows = std::min(kBlock, s.seq - i0);
+  float* copies = t.copies;
+  const Head<const float> q = widened(Head<const T>{in.q + q_at, q_stride}, rows, s.width, copies),
+                          k = widened(Head<const T>{in.k + kv_at, kv_stride}, i0 + rows, s.width, copies),
+                          v = widened(Head<const T>{in.v + kv_at, kv_stride}, i0 + rows, s.width, copies);
+  const Head<T> out{y + q_at, q_stride};
+  const Head<float> made = result(out, rows, s.width, copies);
+  forward_rows(s, q, k, v, made, lse + (b * s.seq + i0) * s.heads + h, i0, t);
+  give_back(made, out, rows, s.width);
+}
+
+}  // namespace
+
+std::size_t attention_scratch_bytes(const AttentionShape& s, DType dtype, bool backward, int num_threads) {
+  const std::int64_t floats =
+      dtype == DType::kBF16 ? floats_a_thread<BF16>(s, backward) : floats_a_thread<float>(s, backward);
+  return static_cast<std::size_t>(num_threads * floats) * sizeof(float);
+}
+
+template <class T>
+void attention_forward(const AttentionShape& s, const AttentionInputs<T>& in, T* y, float* lse,
                        float* scratch, int num_threads) {
   const std::int64_t num_blocks = (s.seq + kBlock - 1) / kBlock;
   parallel_for(num_threads, s.batch * s.heads * num_blocks, [&](std::int64_t task) {
-    const std::int64_t block = task % num_blocks, h = task / num_blocks % s.heads,
-                       b = task / num_blocks / s.heads;
-    const std::int64_t q_at = (b * s.seq * s.heads + h) * s.width,
-                       kv_at = (b * s.seq * s.kv_heads + s.kv_head(h)) * s.width;
-    forward_rows(s, in.q + q_at, in.k + kv_at, in.v + kv_at, y + q_at, lse + b * s.seq * s.heads + h,
-                 block * kBlock, Scratch(scratch));
+    forward_task(s, in, y, lse, task / num_blocks / s.heads, task / num_blocks % s.heads,
+                 task % num_blocks * kBlock, Scratch(scratch, floats_a_thread<T>(s, false)));
   });
 }
 
-void attention_backward(const AttentionShape& s, const AttentionInputs& in, const AttentionSaved& saved,
-                        const AttentionGrads& out, float* scratch, int num_threads) {
+template <class T>
+void attention_backward(const AttentionShape& s, const AttentionInputs<T>& in, const AttentionSaved<T>& saved,
+                        const AttentionGrads<T>& out, float* scratch, int num_threads) {
   parallel_for(num_threads, s.batch * s.kv_heads, [&](std::int64_t task) {
-    const std::int64_t b = task / s.kv_heads, kv = task % s.kv_heads,
-                       kv_at = (b * s.seq * s.kv_heads + kv) * s.width;
-    for (std::int64_t p = 0; p < s.seq; ++p) {
-      std::fill_n(out.dk + kv_at + p * s.kv_heads * s.width, s.width, 0.0f);
-      std::fill_n(out.dv + kv_at + p * s.kv_heads * s.width, s.width, 0.0f);
-    }
-    for (std::int64_t h = 0; h < s.heads; ++h) {
-      if (s.kv_head(h) != kv) continue;
-      const std::int64_t q_at = (b * s.seq * s.heads + h) * s.width;
-      backward_head(s,
-                    {in.q + q_at, in.k + kv_at, in.v + kv_at, saved.dy + q_at, saved.y + q_at,
-                     saved.lse + b * s.seq * s.heads + h, out.dq + q_at, out.dk + kv_at, out.dv + kv_at},
-                    Scratch(scratch));
-    }
+    backward_task(s, in, saved, out, task / s.kv_heads, task % s.kv_heads,
+                  Scratch(scratch, floats_a_thread<T>(s, true)));
   });
 }
+
+template void attention_forward(const AttentionShape&, const AttentionInputs<float>&, float*, float*, float*,
+                                int);
+template void attention_forward(const AttentionShape&, const AttentionInputs<BF16>&, BF16*, float*, float*,
+                                int);
+template void attention_backward(const AttentionShape&, const AttentionInputs<float>&,
+                                 const AttentionSaved<float>&, const AttentionGrads<float>&, float*, int);
+template void attention_backward(const AttentionShape&, const AttentionInputs<BF16>&,
+                                 const AttentionSaved<BF16>&, const AttentionGrads<BF16>&, float*, int);
 
 }  // namespace takt

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/base/tensor.h"
+
 namespace takt {
 
 struct AttentionShape {
@@ -15,22 +17,30 @@ struct AttentionShape {
   std::int64_t kv_head(std::int64_t head) const { return (first_head + head) / group - first_kv_head; }
 };
 
+// T is float or BF16; sums and statistics are f32 in both. bf16 heads are widened to f32 copies in the thread's scratch,
+// block by block as they are needed: about 1/100 of a FLOP a FLOP.
+template <class T>
 struct AttentionInputs {
-  const float *q, *k, *v;
+  const T *q, *k, *v;
 };
+template <class T>
 struct AttentionSaved {
-  const float *dy, *y, *lse;
+  const T *dy, *y;
+  const float* lse;
 };
+template <class T>
 struct AttentionGrads {
-  float *dq, *dk, *dv;
+  T *dq, *dk, *dv;
 };
 
-// Scratch for either direction.
-std::size_t attention_scratch_bytes(int num_threads);
+std::size_t attention_scratch_bytes(const AttentionShape& shape, DType dtype, bool backward, int num_threads);
 
-void attention_forward(const AttentionShape& shape, const AttentionInputs& in, float* y, float* lse,
+template <class T>
+void attention_forward(const AttentionShape& shape, const AttentionInputs<T>& in, T* y, float* lse,
                        float* scratch, int num_threads);
-void attention_backward(const AttentionShape& shape, const AttentionInputs& in, const AttentionSaved& saved,
-                        const AttentionGrads& out, float* scratch, int num_threads);
+template <class T>
+void attention_backward(const AttentionShape& shape, const AttentionInputs<T>& in,
+                        const AttentionSaved<T>& saved, const AttentionGrads<T>& out, float* scratch,
+                        int num_threads);
 
 }  // namespace takt

@@ -1,12 +1,9 @@
 // cross_entropy: loss[t] = m[t] + log s[t] - z[t]
-//   m[t] = max_v x[t, v]  (reduce),  s[t] = sum_v exp(x[t, v] - m[t])  (sum_exp),  z[t] = x[t, target[t]]
-//   (pick)
+//   m[t] = max_v x[t, v]  (reduce),  s[t] = sum_v exp(x[t, v] - m[t])  (sum_exp),  z[t] = x[t, target[t]]  (pick)
 //
-// Gradient  dx[t, v] = dy[t] (exp(x[t, v] - m[t]) / s[t] - [v = target[t]])  (cross_entropy_grad). It belongs
-// to the
+// Gradient  dx[t, v] = dy[t] (exp(x[t, v] - m[t]) / s[t] - [v = target[t]])  (cross_entropy_grad). It belongs to the
 //           last node, which therefore reads the logits; m, s and z pass nothing back.
-// Placement vocab may be sharded: m comes out a partial maximum, s and z partial sums, dx stays sharded.
-// Padding at
+// Placement vocab may be sharded: m comes out a partial maximum, s and z partial sums, dx stays sharded. Padding at
 //           the end of the vocabulary takes no part and gets a zero gradient.
 // Cost      about 3 FLOPs a logit in the loss, 4 in the gradient. Memory bound.
 // Source    Shoeybi et al. 2019, arXiv:1909.08053, section 3 (the vocabulary-parallel loss).
@@ -36,18 +33,6 @@ void require_logits(const OpArgs& args, const TensorDesc& logits) {
 void require_per_token(const OpArgs& args, const TensorDesc& logits, const TensorDesc& x) {
   TAKT_REQUIRE(x.dims == one_a_token(logits).dims, args.name, ": ", x, " must have the axes of the logits ",
                logits, " without the last");
-}
-
-Cost cost(const OpArgs& args) {
-  return cost_an_element(args, 3.0);
-}
-
-// Token axes stay sharded; a sharded vocabulary gives partial sums (or a sharded gradient).
-std::vector<OpPlacement> token_and_vocab_rules(const OpArgs& args) {
-  const TensorDesc& logits = args.input(0);
-  std::vector<OpPlacement> signatures = {replicated_rule(args)};
-  for (const Dim& dim : logits.dims) signatures.push_back(split_rule(args, dim.axis));
-  return signatures;
 }
 
 // sum_exp(logits, m)
@@ -124,8 +109,9 @@ std::vector<std::optional<ValueId>> grad_loss(const GradArgs& args) {
 
 // The value needs no logits, only the gradient does: with a sharded vocabulary the result is whole.
 std::vector<OpPlacement> placements_loss(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = token_and_vocab_rules(args);
-  signatures.back().outputs[0] = AxisPlacement::replicated();
+  std::vector<OpPlacement> signatures = signatures_by({}, args);
+  for (OpPlacement& signature : signatures)
+    if (signature.outputs[0].is_partial()) signature.outputs[0] = AxisPlacement::replicated();
   return signatures;
 }
 
@@ -145,12 +131,6 @@ Kernel cpu_loss(const KernelNode& node) {
 std::vector<TensorDesc> infer_grad(const OpArgs& args) {
   infer_loss(args);
   return {args.input(0)};
-}
-
-std::vector<OpPlacement> placements_grad(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = token_and_vocab_rules(args);
-  signatures.push_back(linear_rule(args, {4}));
-  return signatures;
 }
 
 void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -212,10 +192,9 @@ void build_grad(Graph& g) {
 const OpDef& sum_exp_op() {
   static const OpDef op = {.name = "sum_exp",
                            .infer = infer_sum_exp,
-                           .cost = cost,
-                           .placements = token_and_vocab_rules,
+                           .flops_per_element = 3,
                            .reference = reference_sum_exp,
-                           .cpu = {cpu_sum_exp},
+                           .cpu = {.prepare = cpu_sum_exp},
                            .samples = sample(build_sum_exp)};
   return op;
 }
@@ -223,10 +202,9 @@ const OpDef& sum_exp_op() {
 const OpDef& pick_op() {
   static const OpDef op = {.name = "pick",
                            .infer = infer_pick,
-                           .cost = cost,
-                           .placements = token_and_vocab_rules,
+                           .flops_per_element = 3,
                            .reference = reference_pick,
-                           .cpu = {cpu_pick},
+                           .cpu = {.prepare = cpu_pick},
                            .samples = sample(build_pick)};
   return op;
 }
@@ -235,10 +213,10 @@ const OpDef& cross_entropy_op() {
   static const OpDef op = {.name = "cross_entropy",
                            .infer = infer_loss,
                            .grad = grad_loss,
-                           .cost = cost,
+                           .flops_per_element = 3,
                            .placements = placements_loss,
                            .reference = reference_loss,
-                           .cpu = {cpu_loss},
+                           .cpu = {.prepare = cpu_loss},
                            .samples = sample(build_loss)};
   return op;
 }
@@ -246,10 +224,10 @@ const OpDef& cross_entropy_op() {
 const OpDef& cross_entropy_grad_op() {
   static const OpDef op = {.name = "cross_entropy_grad",
                            .infer = infer_grad,
-                           .cost = cost,
-                           .placements = placements_grad,
+                           .flops_per_element = 4,
+                           .placement = {.linear_in = {{4}}},
                            .reference = reference_grad,
-                           .cpu = {cpu_grad},
+                           .cpu = {.prepare = cpu_grad},
                            .may_overwrite_input = true,
                            .samples = sample(build_grad)};
   return op;

@@ -1,15 +1,15 @@
 // embedding: y[t, :] = table[token[t], :]
 //
-// Gradient  dtable[v, :] = sum over t with token[t] = v of dy[t, :] (embedding_grad).
-// Placement table rows sharded: a rank fills in the rows it has and zeros elsewhere, a partial sum; the
-// gradient of
-//           its rows needs no communication at all. Token and column axes stay sharded. Linear in table and
-//           in dy.
+// Gradient  dtable[v, :] = sum over t with token[t] = v of dy[t, :] (embedding_grad): f32, summed in double, also where
+//           table and dy are bf16.
+// Placement table rows sharded: a rank fills in the rows it has and zeros elsewhere, a partial sum; the gradient of
+//           its rows needs no communication at all. Token and column axes stay sharded. Linear in table and in dy.
 // Cost      no arithmetic to speak of. Memory bound.
-#include "core/ops/builders.h"
-
 #include <algorithm>
+#include <cstring>
 
+#include "core/ops/builders.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 
 namespace takt {
@@ -45,13 +45,6 @@ Cost cost(const OpArgs& args) {
   return {0, bytes, bytes};
 }
 
-std::vector<OpPlacement> placements(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = batch_rules(args, {});
-  signatures.push_back(split_rule(args, row_axis(args.input(0))));
-  signatures.push_back(linear_rule(args, {0}));
-  return signatures;
-}
-
 void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
   const auto columns = static_cast<std::size_t>(inputs[0]->dims[1].extent);
   for (std::size_t t = 0; t < inputs[1]->data.size(); ++t)
@@ -62,30 +55,24 @@ void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Ar
 
 Kernel cpu(const KernelNode& node) {
   const AxisRange rows = node.range(node.input(0), row_axis(node.input(0)));
-  return [rows, columns = node.input(0).dims[1].extent, n = node.input(1).num_elements(),
-          threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, n, [&](std::int64_t t) {
-      const std::int64_t row = k.input<std::int32_t>(1)[t] - rows.offset;
-      float* y = k.output<float>(0) + t * columns;
-      if (row < 0 || row >= rows.num_valid)
-        std::fill(y, y + columns, 0.0f);
-      else
-        std::copy_n(k.input<float>(0) + row * columns, columns, y);
-    });
-  };
+  const auto row_bytes = static_cast<std::int64_t>(node.input(0).num_bytes()) / node.input(0).dims[0].extent;
+  return
+      [rows, row_bytes, n = node.input(1).num_elements(), threads = node.num_threads](const KernelArgs& k) {
+        parallel_for(threads, n, [&](std::int64_t t) {
+          const std::int64_t row = k.input<std::int32_t>(1)[t] - rows.offset;
+          std::byte* y = k.output<std::byte>(0) + t * row_bytes;
+          if (row < 0 || row >= rows.num_valid)
+            std::memset(y, 0, static_cast<std::size_t>(row_bytes));
+          else
+            std::memcpy(y, k.input<std::byte>(0) + row * row_bytes, static_cast<std::size_t>(row_bytes));
+        });
+      };
 }
 
 std::vector<TensorDesc> infer_grad(const OpArgs& args) {
-  const TensorDesc table{args.attrs.dims("table"), args.input(0).dtype};
+  const TensorDesc table{args.attrs.dims("table"), DType::kF32};
   require_table(args, table, args.input(1));
   return {table};
-}
-
-std::vector<OpPlacement> placements_grad(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = batch_rules(args, {});  // the table's rows and columns
-  for (const Dim& dim : args.input(1).dims) signatures.push_back(split_rule(args, dim.axis));
-  signatures.push_back(linear_rule(args, {0}));
-  return signatures;
 }
 
 void reference_grad(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -96,25 +83,64 @@ void reference_grad(const OpArgs&, std::span<const Array* const> inputs, std::sp
           inputs[0]->data[t * columns + c];
 }
 
+// The tokens of each row, one row after the other, in token order: `positions[first[r] .. first[r + 1])`.
+struct TokensByRow {
+  std::int32_t *first, *positions;
+
+  TokensByRow(void* scratch, std::int64_t num_rows)
+      : first(static_cast<std::int32_t*>(scratch)), positions(first + num_rows + 1) {}
+  static std::size_t num_bytes(std::int64_t num_rows, std::int64_t num_tokens) {
+    return static_cast<std::size_t>(num_rows + 1 + num_tokens) * sizeof(std::int32_t);
+  }
+  // A counting sort. Tokens of rows that this rank does not have are left out.
+  void sort(const std::int32_t* tokens, std::int64_t num_tokens, std::int64_t num_rows,
+            const AxisRange& rows) {
+    const auto has = [&](std::int64_t row) { return row >= 0 && row < rows.num_valid; };
+    std::fill(first, first + num_rows + 1, 0);
+    for (std::int64_t t = 0; t < num_tokens; ++t)
+      if (const std::int64_t row = tokens[t] - rows.offset; has(row)) ++first[row];
+    std::int32_t end =
+        0;  // first[r] becomes the end of row r, and falls to its beginning as positions are filled in
+    for (std::int64_t r = 0; r <= num_rows; ++r) first[r] = end += first[r];
+    for (std::int64_t t = num_tokens; t-- > 0;)
+      if (const std::int64_t row = tokens[t] - rows.offset; has(row))
+        positions[--first[row]] = static_cast<std::int32_t>(t);
+  }
+};
+
+std::size_t scratch_grad(const KernelNode& node) {
+  return TokensByRow::num_bytes(node.output(0).dims[0].extent, node.input(1).num_elements());
+}
+
+constexpr std::int64_t kColumns = 64;  // that one thread sums up at once
+
+// Columns [first, first + kColumns) of the table. Threads own columns, so that every sum is added up in token order.
+template <class T>
+void sum_columns(const TokensByRow& by_row, const T* dy, float* table, const Dims& dims, std::int64_t first) {
+  const std::int64_t columns = dims[1].extent, count = std::min(kColumns, columns - first);
+  for (std::int64_t row = 0; row < dims[0].extent; ++row) {
+    double sums[kColumns] = {};
+    for (std::int32_t p = by_row.first[row]; p < by_row.first[row + 1]; ++p) {
+      const T* x = dy + by_row.positions[p] * columns + first;
+      for (std::int64_t c = 0; c < count; ++c) sums[c] += static_cast<double>(to_float(x[c]));
+    }
+    for (std::int64_t c = 0; c < count; ++c) table[row * columns + first + c] = static_cast<float>(sums[c]);
+  }
+}
+
 Kernel cpu_grad(const KernelNode& node) {
   const AxisRange rows = node.range(node.output(0), row_axis(node.output(0)));
-  const std::int64_t num_elements = node.output(0).num_elements();
-  return [=, columns = node.output(0).dims[1].extent, n = node.input(1).num_elements(),
-          threads = node.num_threads](const KernelArgs& k) {
-    float* table = k.output<float>(0);
-    std::fill(table, table + num_elements, 0.0f);
-    // Threads own columns, so that every sum is added up in token order.
-    constexpr std::int64_t kColumns = 64;
-    parallel_for(threads, (columns + kColumns - 1) / kColumns, [&](std::int64_t block) {
-      const std::int64_t first = block * kColumns, last = std::min(columns, first + kColumns);
-      for (std::int64_t t = 0; t < n; ++t) {
-        const std::int64_t row = k.input<std::int32_t>(1)[t] - rows.offset;
-        if (row < 0 || row >= rows.num_valid) continue;
-        for (std::int64_t c = first; c < last; ++c)
-          table[row * columns + c] += k.input<float>(0)[t * columns + c];
-      }
-    });
-  };
+  return with_floating(node.input(0).dtype, [&](auto type) -> Kernel {
+    using T = decltype(type);
+    return [rows, dims = node.output(0).dims, n = node.input(1).num_elements(),
+            threads = node.num_threads](const KernelArgs& k) {
+      TokensByRow by_row(k.scratch, dims[0].extent);
+      by_row.sort(k.input<std::int32_t>(1), n, dims[0].extent, rows);
+      parallel_for(threads, (dims[1].extent + kColumns - 1) / kColumns, [&](std::int64_t block) {
+        sum_columns(by_row, k.input<T>(0), k.output<float>(0), dims, block * kColumns);
+      });
+    };
+  });
 }
 
 const TensorDesc kTokens{{{"batch", 4}, {"seq", 3}}, DType::kI32};
@@ -127,9 +153,9 @@ const OpDef& embedding_op() {
                            .infer = infer,
                            .grad = grad,
                            .cost = cost,
-                           .placements = placements,
+                           .placement = {.linear_in = {{0}}},
                            .reference = reference,
-                           .cpu = {cpu},
+                           .cpu = {.prepare = cpu, .bf16 = true},
                            .samples = {{.name = "12 rows",
                                         .build =
                                             [](Graph& g) {
@@ -145,9 +171,9 @@ const OpDef& embedding_grad_op() {
       .name = "embedding_grad",
       .infer = infer_grad,
       .cost = cost,
-      .placements = placements_grad,
+      .placement = {.linear_in = {{0}}},
       .reference = reference_grad,
-      .cpu = {cpu_grad},
+      .cpu = {.prepare = cpu_grad, .scratch_bytes = scratch_grad, .bf16 = true},
       .samples = {
           {.name = "12 rows",
            .build =

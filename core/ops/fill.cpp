@@ -13,13 +13,6 @@ namespace {
 std::vector<TensorDesc> infer(const OpArgs& args) {
   return {{args.attrs.dims("dims"), DType::kF32}};
 }
-Cost cost(const OpArgs& args) {
-  return cost_of_traffic(args, 0);
-}
-std::vector<OpPlacement> placements(const OpArgs& args) {
-  return batch_rules(args, {});
-}
-
 void reference(const OpArgs& args, std::span<const Array* const>, std::span<Array> outputs) {
   std::fill(outputs[0].data.begin(), outputs[0].data.end(), args.attrs.number("value"));
 }
@@ -34,10 +27,8 @@ Kernel cpu(const KernelNode& node) {
 const OpDef& fill_op() {
   static const OpDef op = {.name = "fill",
                            .infer = infer,
-                           .cost = cost,
-                           .placements = placements,
                            .reference = reference,
-                           .cpu = {cpu},
+                           .cpu = {.prepare = cpu},
                            .samples = {{.name = "2.5", .build = [](Graph& g) {
                                           fill(g, {{{"batch", 4}, {"embed", 8}}, DType::kF32}, 2.5, "y");
                                         }}}};

@@ -1,7 +1,6 @@
 // sum_squares: y = sum_i x[i]^2.    clip_factor: norm = sqrt(y), factor = min(1, max_norm / norm).
 //
-// Placement a sharded x gives a partial sum: adding the squares of all gradients and then reducing one number
-// makes
+// Placement a sharded x gives a partial sum: adding the squares of all gradients and then reducing one number makes
 //           the norm that of the whole model on any mesh. clip_factor is not linear and needs the whole sum.
 // Cost      2 FLOPs an element. Memory bound.
 // Source    Pascanu et al. 2013, arXiv:1211.5063 (clipping by the global norm).
@@ -20,16 +19,6 @@ std::vector<TensorDesc> infer_squares(const OpArgs& args) {
   TAKT_REQUIRE(is_floating(args.input(0).dtype), "sum_squares '", args.name, "': x must be floating, got ",
                args.input(0));
   return {{{}, args.input(0).dtype}};
-}
-
-Cost cost(const OpArgs& args) {
-  return cost_an_element(args, 2.0);
-}
-
-std::vector<OpPlacement> placements_squares(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = {replicated_rule(args)};
-  for (const Dim& dim : args.input(0).dims) signatures.push_back(split_rule(args, dim.axis));
-  return signatures;
 }
 
 void reference_squares(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -55,10 +44,6 @@ std::vector<TensorDesc> infer_clip(const OpArgs& args) {
   TAKT_REQUIRE(args.input(0).dims.empty(), "clip_factor '", args.name, "': wants a scalar, got ",
                args.input(0));
   return {args.input(0), args.input(0)};
-}
-
-std::vector<OpPlacement> placements_clip(const OpArgs& args) {
-  return {replicated_rule(args)};
 }
 
 // A norm that is not finite gives a factor that is not either, which optimizers take as "leave everything as
@@ -92,10 +77,9 @@ const OpDef& sum_squares_op() {
   static const OpDef op = {
       .name = "sum_squares",
       .infer = infer_squares,
-      .cost = cost,
-      .placements = placements_squares,
+      .flops_per_element = 2,
       .reference = reference_squares,
-      .cpu = {cpu_squares},
+      .cpu = {.prepare = cpu_squares},
       .samples = {{.name = "4 x 8", .build = [](Graph& g) {
                      sum_squares(g, g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32}), "y");
                    }}}};
@@ -105,10 +89,9 @@ const OpDef& sum_squares_op() {
 const OpDef& clip_factor_op() {
   static const OpDef op = {.name = "clip_factor",
                            .infer = infer_clip,
-                           .cost = cost,
-                           .placements = placements_clip,
+                           .flops_per_element = 2,
                            .reference = reference_clip,
-                           .cpu = {cpu_clip},
+                           .cpu = {.prepare = cpu_clip},
                            .samples = {{.name = "clipped", .build = build_clip}}};
   return op;
 }

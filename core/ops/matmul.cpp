@@ -316,7 +316,13 @@ std::vector<Sample> samples() {
     const ValueId w = g.input("w", f32({{"batch", 4}, {"mlp", 4}, {"embed", 8}}));
     matmul(g, x, w, {"batch", "mlp", "seq"}, "y");
   };
+  const auto to_f32 = [](Graph& g) {
+    const ValueId x = g.input("x", f32({{"batch", 4}, {"embed", 8}})),
+                  w = g.input("w", f32({{"vocab", 12}, {"embed", 8}}));
+    matmul(g, x, w, {"batch", "vocab"}, "y", {.out_dtype = DType::kF32});
+  };
   return {{.name = "projection", .build = plain},
+          {.name = "to f32", .build = to_f32},
           {.name = "contraction of two axes with bias", .build = contracted_bias},
           {.name = "bias and gelu", .build = activated},
           {.name = "stacked, result transposed", .build = stacked}};

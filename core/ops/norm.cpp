@@ -47,14 +47,6 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
   return {grads.begin(), grads.end()};
 }
 
-Cost cost(const OpArgs& args) {
-  return cost_an_element(args, 8.0);
-}
-
-std::vector<OpPlacement> placements(const OpArgs& args) {
-  return batch_rules(args, {args.input(0).dims.back().axis});
-}
-
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   const Rows rows = rows_of(args.input(0));
   const bool centered = inputs.size() == 3;
@@ -119,12 +111,6 @@ std::vector<TensorDesc> infer_grad(const OpArgs& args) {
   return outputs;
 }
 
-std::vector<OpPlacement> placements_grad(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = batch_rules(args, {args.input(1).dims.back().axis});
-  signatures.push_back(linear_rule(args, {0}));
-  return signatures;
-}
-
 void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   const Rows rows = rows_of(args.input(1));
   const bool centered = args.attrs.flag("centered");
@@ -166,23 +152,26 @@ void grad_rows(const KernelArgs& k, Rows rows, bool centered, int num_threads) {
   });
 }
 
-// Threads own blocks of columns, so that every sum is added up in row order.
+// Threads own blocks of columns, so that every sum is added up in row order, in double: there may be thousands of rows.
 void grad_columns(const KernelArgs& k, Rows rows, bool centered, int num_threads) {
   constexpr std::int64_t kColumns = 64;
   parallel_for(num_threads, (rows.width + kColumns - 1) / kColumns, [&](std::int64_t block) {
     const std::int64_t first = block * kColumns, columns = std::min(kColumns, rows.width - first);
-    float weight_sums[kColumns] = {}, bias_sums[kColumns] = {};
+    double weight_sums[kColumns] = {}, bias_sums[kColumns] = {};
     for (std::int64_t r = 0; r < rows.count; ++r) {
       const float *dy = k.input<float>(0) + r * rows.width + first,
                   *x = k.input<float>(1) + r * rows.width + first;
       const float mean = k.input<float>(3)[r], rstd = k.input<float>(4)[r];
       for (std::int64_t c = 0; c < columns; ++c) {
-        weight_sums[c] += dy[c] * (x[c] - mean) * rstd;
-        bias_sums[c] += dy[c];
+        weight_sums[c] += static_cast<double>(dy[c] * (x[c] - mean) * rstd);
+        bias_sums[c] += static_cast<double>(dy[c]);
       }
     }
-    std::copy_n(weight_sums, columns, k.output<float>(1) + first);
-    if (centered) std::copy_n(bias_sums, columns, k.output<float>(2) + first);
+    const auto store = [&](const double* sums, float* y) {
+      for (std::int64_t c = 0; c < columns; ++c) y[first + c] = static_cast<float>(sums[c]);
+    };
+    store(weight_sums, k.output<float>(1));
+    if (centered) store(bias_sums, k.output<float>(2));
   });
 }
 
@@ -230,10 +219,10 @@ const OpDef& norm_op() {
   static const OpDef op = {.name = "norm",
                            .infer = infer,
                            .grad = grad,
-                           .cost = cost,
-                           .placements = placements,
+                           .flops_per_element = 8,
+                           .placement = {.whole_last_of = 0},
                            .reference = reference,
-                           .cpu = {cpu},
+                           .cpu = {.prepare = cpu},
                            .samples = samples()};
   return op;
 }
@@ -241,10 +230,10 @@ const OpDef& norm_op() {
 const OpDef& norm_grad_op() {
   static const OpDef op = {.name = "norm_grad",
                            .infer = infer_grad,
-                           .cost = cost,
-                           .placements = placements_grad,
+                           .flops_per_element = 8,
+                           .placement = {.whole_last_of = 1, .linear_in = {{0}}},
                            .reference = reference_grad,
-                           .cpu = {cpu_grad},
+                           .cpu = {.prepare = cpu_grad},
                            .samples = grad_samples()};
   return op;
 }

@@ -53,14 +53,6 @@ std::vector<OpPlacement> signatures_by(const PlacementRule& rule, const OpArgs& 
   return signatures;
 }
 
-std::vector<OpPlacement> batch_rules(const OpArgs& args, const AxisNames& whole) {
-  std::vector<OpPlacement> signatures = {replicated_rule(args)};
-  for (const Dim& dim : args.output(0).dims)
-    if (std::find(whole.begin(), whole.end(), dim.axis) == whole.end())
-      signatures.push_back(split_rule(args, dim.axis));
-  return signatures;
-}
-
 std::vector<OpPlacement> signatures_of(const OpDef& op, const OpArgs& args) {
   return op.placements != nullptr ? op.placements(args) : signatures_by(op.placement, args);
 }

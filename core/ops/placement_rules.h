@@ -22,7 +22,4 @@ OpPlacement split_rule(const OpArgs& args, const Axis& axis);
 // together.
 OpPlacement linear_rule(const OpArgs& args, const std::vector<int>& partial_inputs);
 
-// replicated_rule, and split_rule along every axis of output 0 that is not in `whole`.
-std::vector<OpPlacement> batch_rules(const OpArgs& args, const AxisNames& whole);
-
 }  // namespace takt

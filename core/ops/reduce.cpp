@@ -2,12 +2,14 @@
 //
 // Gradient  the two are each other's gradient; the maximum is not differentiated.
 // Placement a sharded reduced axis gives a partial sum or maximum. Padding along it does not count.
+// Dtypes    f32 or bf16; the result is as x is, or f32 by out_dtype. Sums are double.
 // Cost      one FLOP an element of x. Memory bound.
-#include "core/ops/builders.h"
-
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
+#include "core/ops/builders.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 
 namespace takt {
@@ -74,17 +76,11 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
                     "d." + args.node.name)};
 }
 
-Cost cost(const OpArgs& args) {
-  return cost_an_element(args, 1.0);
-}
-
 std::vector<OpPlacement> placements(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = batch_rules(args, {});
-  for (const Axis& axis : args.attrs.axes("axes")) {
-    signatures.push_back(split_rule(args, axis));
-    if (is_max(args)) signatures.back().outputs[0] = AxisPlacement::partial(ReduceOp::kMax);
-  }
-  if (!is_max(args)) signatures.push_back(linear_rule(args, {0}));
+  if (!is_max(args)) return signatures_by({.linear_in = {{0}}}, args);
+  std::vector<OpPlacement> signatures = signatures_by({}, args);
+  for (OpPlacement& signature : signatures)
+    if (signature.outputs[0].is_partial()) signature.outputs[0] = AxisPlacement::partial(ReduceOp::kMax);
   return signatures;
 }
 
@@ -126,49 +122,61 @@ Existing existing(const KernelNode& node) {
 }
 
 // Maximum of a run of neighbours, in lanes so that it vectorises.
-float run_max(const float* x, std::int64_t num_elements) {
+template <class T>
+float run_max(const T* x, std::int64_t num_elements) {
   float lanes[8];
   std::fill(lanes, lanes + 8, std::numeric_limits<float>::lowest());
   std::int64_t i = 0;
   for (; i + 8 <= num_elements; i += 8)
-    for (std::int64_t lane = 0; lane < 8; ++lane) lanes[lane] = std::max(lanes[lane], x[i + lane]);
-  for (; i < num_elements; ++i) lanes[0] = std::max(lanes[0], x[i]);
+    for (std::int64_t lane = 0; lane < 8; ++lane) lanes[lane] = std::max(lanes[lane], to_float(x[i + lane]));
+  for (; i < num_elements; ++i) lanes[0] = std::max(lanes[0], to_float(x[i]));
   return *std::max_element(lanes, lanes + 8);
 }
 
-void max_row(const float* x, float* y, std::int64_t inner, const Existing& e) {
-  if (inner == 1 && e.extent == 1) {
-    *y = run_max(x, e.count);
-    return;
-  }
-  std::fill(y, y + inner, std::numeric_limits<float>::lowest());
+constexpr std::int64_t kColumns = 64;
+
+// y[i] = the sum or maximum over rows of `columns` <= kColumns neighbours, `inner` apart. Long sums are kept in double.
+template <class T, class Out, class Accumulator, class Op>
+void reduce_columns(const T* x, Out* y, std::int64_t inner, std::int64_t columns, const Existing& e,
+                    Accumulator start, const Op& op) {
+  Accumulator values[kColumns];
+  std::fill(values, values + columns, start);
   for (std::int64_t r = 0; r < e.count; ++r) {
     if (e.skips(r)) continue;
-    for (std::int64_t i = 0; i < inner; ++i) y[i] = std::max(y[i], x[r * inner + i]);
+    for (std::int64_t i = 0; i < columns; ++i)
+      values[i] = op(values[i], static_cast<Accumulator>(to_float(x[r * inner + i])));
   }
+  for (std::int64_t i = 0; i < columns; ++i) y[i] = stored<Out>(static_cast<float>(values[i]));
 }
 
-// Long sums are kept in double.
-void sum_row(const float* x, float* y, std::int64_t inner, const Existing& e) {
-  constexpr std::int64_t kColumns = 64;
+template <class T, class Out>
+void reduce_row(const T* x, Out* y, std::int64_t inner, const Existing& e, bool max) {
+  if (max && inner == 1 && e.extent == 1) {
+    *y = stored<Out>(run_max(x, e.count));
+    return;
+  }
   for (std::int64_t first = 0; first < inner; first += kColumns) {
     const std::int64_t columns = std::min(kColumns, inner - first);
-    double sums[kColumns] = {};
-    for (std::int64_t r = 0; r < e.count; ++r) {
-      if (e.skips(r)) continue;
-      for (std::int64_t i = 0; i < columns; ++i) sums[i] += static_cast<double>(x[r * inner + first + i]);
-    }
-    for (std::int64_t i = 0; i < columns; ++i) y[first + i] = static_cast<float>(sums[i]);
+    if (max)
+      reduce_columns(x + first, y + first, inner, columns, e, std::numeric_limits<float>::lowest(),
+                     [](float a, float b) { return std::max(a, b); });
+    else
+      reduce_columns(x + first, y + first, inner, columns, e, 0.0, [](double a, double b) { return a + b; });
   }
 }
 
 Kernel cpu(const KernelNode& node) {
-  return [s = split_reduce(node), e = existing(node), reduce_row = is_max(node) ? max_row : sum_row,
-          t = node.num_threads](const KernelArgs& k) {
-    parallel_for(t, s.outer, [&](std::int64_t o) {
-      reduce_row(k.input<float>(0) + o * s.reduced * s.inner, k.output<float>(0) + o * s.inner, s.inner, e);
+  return with_floating(node.input(0).dtype, [&](auto in) {
+    return with_floating(node.output(0).dtype, [&](auto out) -> Kernel {
+      return [s = split_reduce(node), e = existing(node), max = is_max(node),
+              threads = node.num_threads](const KernelArgs& k) {
+        parallel_for(threads, s.outer, [&](std::int64_t o) {
+          reduce_row(k.input<decltype(in)>(0) + o * s.reduced * s.inner,
+                     k.output<decltype(out)>(0) + o * s.inner, s.inner, e, max);
+        });
+      };
     });
-  };
+  });
 }
 
 std::vector<TensorDesc> infer_broadcast(const OpArgs& args) {
@@ -188,12 +196,6 @@ std::vector<std::optional<ValueId>> grad_broadcast(const GradArgs& args) {
   return {reduce(args.graph, args.output_grads[0].value(), added, ReduceOp::kSum, "d." + args.node.name)};
 }
 
-std::vector<OpPlacement> placements_broadcast(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = batch_rules(args, {});
-  signatures.push_back(linear_rule(args, {0}));
-  return signatures;
-}
-
 void reference_broadcast(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   const Split s = split_broadcast(args);
   for (std::int64_t o = 0; o < s.outer; ++o)
@@ -204,22 +206,34 @@ void reference_broadcast(const OpArgs& args, std::span<const Array* const> input
 }
 
 Kernel cpu_broadcast(const KernelNode& node) {
-  return [s = split_broadcast(node), t = node.num_threads](const KernelArgs& k) {
-    parallel_for(t, s.outer, [&](std::int64_t o) {
-      const float* x = k.input<float>(0) + o * s.inner;
-      float* y = k.output<float>(0) + o * s.reduced * s.inner;
-      for (std::int64_t r = 0; r < s.reduced; ++r) std::copy(x, x + s.inner, y + r * s.inner);
+  Split split = split_broadcast(node);
+  if (split.inner == 1 && node.input(0).dtype == DType::kF32)  // one number a row: too short for copies
+    return [s = split, threads = node.num_threads](const KernelArgs& k) {
+      parallel_for(threads, s.outer, [&](std::int64_t o) {
+        std::fill_n(k.output<float>(0) + o * s.reduced, s.reduced, k.input<float>(0)[o]);
+      });
+    };
+  split.inner *= static_cast<std::int64_t>(num_bytes(node.input(0).dtype));
+  return [s = split, threads = node.num_threads](const KernelArgs& k) {
+    parallel_for(threads, s.outer, [&](std::int64_t o) {
+      const std::byte* x = k.input<std::byte>(0) + o * s.inner;
+      std::byte* y = k.output<std::byte>(0) + o * s.reduced * s.inner;
+      for (std::int64_t r = 0; r < s.reduced; ++r)
+        std::memcpy(y + r * s.inner, x, static_cast<std::size_t>(s.inner));
     });
   };
 }
 
 std::vector<Sample> samples() {
   const TensorDesc x{{{"batch", 4}, {"seq", 4}, {"embed", 8}}, DType::kF32};
-  const auto sample = [x](const std::string& name, const AxisNames& axes, ReduceOp op) {
-    return Sample{.name = name, .build = [=](Graph& g) { reduce(g, g.input("x", x), axes, op, "y"); }};
+  const auto sample = [x](const std::string& name, const AxisNames& axes, ReduceOp op,
+                          std::optional<DType> out_dtype = {}) {
+    return Sample{.name = name,
+                  .build = [=](Graph& g) { reduce(g, g.input("x", x), axes, op, "y", out_dtype); }};
   };
   return {sample("sum of leading axes", {"batch", "seq"}, ReduceOp::kSum),
           sample("sum of a middle axis", {"seq"}, ReduceOp::kSum),
+          sample("sum to f32", {"batch", "seq"}, ReduceOp::kSum, DType::kF32),
           sample("sum of all", {"batch", "seq", "embed"}, ReduceOp::kSum),
           sample("maximum of the last axis", {"embed"}, ReduceOp::kMax)};
 }
@@ -240,10 +254,10 @@ const OpDef& reduce_op() {
   static const OpDef op = {.name = "reduce",
                            .infer = infer,
                            .grad = grad,
-                           .cost = cost,
+                           .flops_per_element = 1,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = {cpu},
+                           .cpu = {.prepare = cpu, .bf16 = true},
                            .samples = samples()};
   return op;
 }
@@ -252,10 +266,9 @@ const OpDef& broadcast_op() {
   static const OpDef op = {.name = "broadcast",
                            .infer = infer_broadcast,
                            .grad = grad_broadcast,
-                           .cost = cost,
-                           .placements = placements_broadcast,
+                           .placement = {.linear_in = {{0}}},
                            .reference = reference_broadcast,
-                           .cpu = {cpu_broadcast},
+                           .cpu = {.prepare = cpu_broadcast, .bf16 = true},
                            .samples = broadcast_samples()};
   return op;
 }

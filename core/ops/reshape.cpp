@@ -2,8 +2,7 @@
 //
 // Axes are renamed (same extent), split, or merged.
 // Gradient  the reshape back.
-// Placement an axis may be sharded if the axes in front of it hold equally many elements before and after,
-// and it
+// Placement an axis may be sharded if the axes in front of it hold equally many elements before and after, and it
 //           is itself the same, renamed, or the leading one of a split or merged run. Linear.
 // Cost      a copy, or nothing where the memory plan lets y overwrite x.
 #include "core/ops/builders.h"
@@ -25,10 +24,6 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
 std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
   return {reshape(args.graph, args.output_grads[0].value(), args.graph.value(args.node.inputs[0]).desc.dims,
                   "d." + args.node.name)};
-}
-
-Cost cost(const OpArgs& args) {
-  return cost_of_traffic(args, 0);
 }
 
 // Pairs of axes (one of x, one of y) that start at the same element stride from the front.
@@ -79,10 +74,9 @@ const OpDef& reshape_op() {
   static const OpDef op = {.name = "reshape",
                            .infer = infer,
                            .grad = grad,
-                           .cost = cost,
                            .placements = placements,
                            .reference = reference,
-                           .cpu = {cpu},
+                           .cpu = {.prepare = cpu, .bf16 = true},
                            .may_overwrite_input = true,
                            .samples = samples()};
   return op;

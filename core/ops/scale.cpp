@@ -2,7 +2,7 @@
 //
 // Gradient  dx = factor dy.     Placement elementwise and linear.     Cost one FLOP an element.
 #include "core/ops/builders.h"
-
+#include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 
 namespace takt {
@@ -19,16 +19,6 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
                 "d." + args.node.name)};
 }
 
-Cost cost(const OpArgs& args) {
-  return cost_an_element(args, 1.0);
-}
-
-std::vector<OpPlacement> placements(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = batch_rules(args, {});
-  signatures.push_back(linear_rule(args, {0}));
-  return signatures;
-}
-
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   for (std::size_t i = 0; i < outputs[0].data.size(); ++i)
     outputs[0].data[i] = args.attrs.number("factor") * inputs[0]->data[i];
@@ -36,13 +26,7 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
 
 Kernel cpu(const KernelNode& node) {
   const auto factor = static_cast<float>(node.attrs.number("factor"));
-  return [factor, n = node.input(0).num_elements(), t = node.num_threads](const KernelArgs& k) {
-    const float* x = k.input<float>(0);
-    float* y = k.output<float>(0);
-    parallel_blocks(t, n, [=](std::int64_t first, std::int64_t last) {
-      for (std::int64_t i = first; i < last; ++i) y[i] = factor * x[i];
-    });
-  };
+  return elementwise_kernel<1>(node, [factor](float x) { return factor * x; });
 }
 
 }  // namespace
@@ -52,10 +36,10 @@ const OpDef& scale_op() {
       .name = "scale",
       .infer = infer,
       .grad = grad,
-      .cost = cost,
-      .placements = placements,
+      .flops_per_element = 1,
+      .placement = {.linear_in = {{0}}},
       .reference = reference,
-      .cpu = {cpu},
+      .cpu = {.prepare = cpu, .bf16 = true},
       .may_overwrite_input = true,
       .samples = {{.name = "by -0.3", .build = [](Graph& g) {
                      scale(g, g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32}), -0.3, "y");

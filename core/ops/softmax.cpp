@@ -1,9 +1,8 @@
-// softmax: y[r, c] = exp(x[r, c] - m[r]) / sum_c exp(x[r, c] - m[r]),  m[r] = max_c x[r, c], over the last
-// axis
+// softmax: y[r, c] = exp(x[r, c] - m[r]) / sum_c exp(x[r, c] - m[r]),  m[r] = max_c x[r, c], over the last axis
 //
 // Gradient  dx = y (dy - sum_c(y dy)): needs y and not x, so x may be freed (softmax_grad, linear in dy).
-// Placement rows stay sharded; the last axis must be whole. (The loss over a sharded vocabulary is
-// cross_entropy.) Cost      about 5 FLOPs an element. Memory bound.
+// Placement rows stay sharded; the last axis must be whole. (The loss over a sharded vocabulary is cross_entropy.)
+// Cost      about 5 FLOPs an element. Memory bound.
 #include "core/ops/builders.h"
 
 #include <algorithm>
@@ -25,20 +24,6 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
 std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
   return {args.graph.append_one(softmax_grad_op(), {args.node.outputs[0], args.output_grads[0].value()}, {},
                                 "d." + args.node.name)};
-}
-
-Cost cost(const OpArgs& args) {
-  return cost_an_element(args, 5.0);
-}
-
-std::vector<OpPlacement> placements(const OpArgs& args) {
-  return batch_rules(args, {args.input(0).dims.back().axis});
-}
-
-std::vector<OpPlacement> placements_grad(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = placements(args);
-  signatures.push_back(linear_rule(args, {1}));
-  return signatures;
 }
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -110,10 +95,10 @@ const OpDef& softmax_op() {
   static const OpDef op = {.name = "softmax",
                            .infer = infer,
                            .grad = grad,
-                           .cost = cost,
-                           .placements = placements,
+                           .flops_per_element = 5,
+                           .placement = {.whole_last_of = 0},
                            .reference = reference,
-                           .cpu = {cpu},
+                           .cpu = {.prepare = cpu},
                            .samples = samples(false)};
   return op;
 }
@@ -121,10 +106,10 @@ const OpDef& softmax_op() {
 const OpDef& softmax_grad_op() {
   static const OpDef op = {.name = "softmax_grad",
                            .infer = infer_grad,
-                           .cost = cost,
-                           .placements = placements_grad,
+                           .flops_per_element = 5,
+                           .placement = {.whole_last_of = 0, .linear_in = {{1}}},
                            .reference = reference_grad,
-                           .cpu = {cpu_grad},
+                           .cpu = {.prepare = cpu_grad},
                            .samples = samples(true)};
   return op;
 }

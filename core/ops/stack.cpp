@@ -1,10 +1,11 @@
 // stack: y[o, n, i] = x_n[o, i];    unstack: y_n[o, i] = x[o, n, i]
 //
-// Gradient  the two are each other's gradient.    Placement elementwise and linear; the stacked axis must be
-// whole. Cost      a copy.
+// Gradient  the two are each other's gradient.
+// Placement elementwise and linear; the stacked axis must be whole.
+// Cost      a copy, of any dtype.
 #include "core/ops/builders.h"
 
-#include <algorithm>
+#include <cstring>
 
 #include "core/ops/op.h"
 
@@ -14,6 +15,11 @@ namespace {
 // The tensor with the stacked axis, seen as [outer, parts, inner].
 struct Layout {
   std::int64_t outer = 1, parts = 1, inner = 1;
+  // The number of a part and the offset in it of element i.
+  std::size_t part(std::int64_t i) const { return static_cast<std::size_t>(i / inner % parts); }
+  std::size_t offset(std::int64_t i) const {
+    return static_cast<std::size_t>(i / inner / parts * inner + i % inner);
+  }
 };
 
 Layout layout_of(const Dims& dims, const Axis& axis) {
@@ -68,54 +74,42 @@ std::vector<std::optional<ValueId>> grad_unstack(const GradArgs& args) {
   return {stack(args.graph, parts, axis, position, "d." + args.node.name)};
 }
 
-Cost cost(const OpArgs& args) {
-  return cost_of_traffic(args, 0);
-}
-
-std::vector<OpPlacement> placements(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = batch_rules(args, {args.attrs.axis("axis")});
-  signatures.push_back(replicated_rule(args));
-  for (AxisPlacement& input : signatures.back().inputs) input = AxisPlacement::partial();
-  for (AxisPlacement& output : signatures.back().outputs) output = AxisPlacement::partial();
-  return signatures;
-}
-
 void reference_stack(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   const Layout l = layout_of(args.output(0).dims, args.attrs.axis("axis"));
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(outputs[0].data.size()); ++i)
-    outputs[0].data[static_cast<std::size_t>(i)] =
-        inputs[static_cast<std::size_t>(i / l.inner % l.parts)]
-            ->data[static_cast<std::size_t>(i / l.inner / l.parts * l.inner + i % l.inner)];
+    outputs[0].data[static_cast<std::size_t>(i)] = inputs[l.part(i)]->data[l.offset(i)];
 }
 
 void reference_unstack(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   const Layout l = layout_of(args.input(0).dims, args.attrs.axis("axis"));
   for (std::int64_t i = 0; i < static_cast<std::int64_t>(inputs[0]->data.size()); ++i)
-    outputs[static_cast<std::size_t>(i / l.inner % l.parts)]
-        .data[static_cast<std::size_t>(i / l.inner / l.parts * l.inner + i % l.inner)] =
-        inputs[0]->data[static_cast<std::size_t>(i)];
+    outputs[l.part(i)].data[l.offset(i)] = inputs[0]->data[static_cast<std::size_t>(i)];
+}
+
+// Copies runs of whole rows between the stacked tensor and its parts.
+Kernel copy_kernel(const KernelNode& node, const TensorDesc& stacked, bool stacks) {
+  Layout layout = layout_of(stacked.dims, node.attrs.axis("axis"));
+  layout.inner *= static_cast<std::int64_t>(num_bytes(stacked.dtype));
+  return [l = layout, stacks, threads = node.num_threads](const KernelArgs& k) {
+    const auto bytes = static_cast<std::size_t>(l.inner);
+    parallel_for(threads, l.outer, [&](std::int64_t o) {
+      for (std::int64_t p = 0; p < l.parts; ++p) {
+        const auto part = static_cast<std::size_t>(p);
+        const std::int64_t row = (o * l.parts + p) * l.inner;
+        if (stacks)
+          std::memcpy(k.output<std::byte>(0) + row, k.input<std::byte>(part) + o * l.inner, bytes);
+        else
+          std::memcpy(k.output<std::byte>(part) + o * l.inner, k.input<std::byte>(0) + row, bytes);
+      }
+    });
+  };
 }
 
 Kernel cpu_stack(const KernelNode& node) {
-  return [l = layout_of(node.output(0).dims, node.attrs.axis("axis")),
-          threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, l.outer, [&](std::int64_t o) {
-      for (std::int64_t p = 0; p < l.parts; ++p)
-        std::copy_n(k.input<float>(static_cast<std::size_t>(p)) + o * l.inner, l.inner,
-                    k.output<float>(0) + (o * l.parts + p) * l.inner);
-    });
-  };
+  return copy_kernel(node, node.output(0), true);
 }
-
 Kernel cpu_unstack(const KernelNode& node) {
-  return [l = layout_of(node.input(0).dims, node.attrs.axis("axis")),
-          threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, l.outer, [&](std::int64_t o) {
-      for (std::int64_t p = 0; p < l.parts; ++p)
-        std::copy_n(k.input<float>(0) + (o * l.parts + p) * l.inner, l.inner,
-                    k.output<float>(static_cast<std::size_t>(p)) + o * l.inner);
-    });
-  };
+  return copy_kernel(node, node.input(0), false);
 }
 
 }  // namespace
@@ -124,10 +118,9 @@ const OpDef& stack_op() {
   static const OpDef op = {.name = "stack",
                            .infer = infer_stack,
                            .grad = grad_stack,
-                           .cost = cost,
-                           .placements = placements,
+                           .placement = {.whole_attr = "axis", .linear_in = {{PlacementRule::kAll}}},
                            .reference = reference_stack,
-                           .cpu = {cpu_stack},
+                           .cpu = {.prepare = cpu_stack, .bf16 = true},
                            .samples = {{.name = "two parts", .build = [](Graph& g) {
                                           const TensorDesc part{{{"batch", 4}, {"heads", 4}}, DType::kF32};
                                           const ValueId a = g.input("a", part), b = g.input("b", part);
@@ -141,10 +134,9 @@ const OpDef& unstack_op() {
       .name = "unstack",
       .infer = infer_unstack,
       .grad = grad_unstack,
-      .cost = cost,
-      .placements = placements,
+      .placement = {.whole_attr = "axis", .linear_in = {{PlacementRule::kAll}}},
       .reference = reference_unstack,
-      .cpu = {cpu_unstack},
+      .cpu = {.prepare = cpu_unstack, .bf16 = true},
       .samples = {
           {.name = "three parts", .build = [](Graph& g) {
              unstack(g,
