@@ -32,7 +32,7 @@ void run_graph(benchmark::State& state, const std::function<void(Graph&)>& build
   for (auto _ : state) executor.run(Action{.program = 0});
   Cost cost;
   for (const Node& node : graph.nodes()) {
-    const Cost one = node.op->cost(graph.args_of(node));
+    const Cost one = cost_of(*node.op, graph.args_of(node));
     cost = {cost.flops + one.flops, cost.bytes_read + one.bytes_read, cost.bytes_written + one.bytes_written};
   }
   using Counter = benchmark::Counter;
