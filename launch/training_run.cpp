@@ -56,6 +56,7 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
       order_(prepared.job.seed, prepared.train->num_samples(prepared.job.model.seq)),
       flops_a_step_(cost_of(prepared.plan.programs[prepared.plan.index_of(kMicroBatch)]).useful_flops *
                     static_cast<double>(prepared.batch.num_micro_batches)) {
+  trainer_.cursor().compared = compared_facts(prepared.job, prepared.train->content_hash());
   open_directory(options, context);
   start_weights(options);
   first_step_ = trainer_.cursor().step;
@@ -102,7 +103,7 @@ void TrainingRun::start_weights(const RunOptions& options) {
   const Notice notice = [&](std::string_view text) {
     if (is_root()) console_->print(text);
   };
-  if (options.resume != "never" && resume_newest(directory_.checkpoints(), trainer_, job, comm, notice)) {
+  if (options.resume != "never" && resume_newest(directory_.checkpoints(), trainer_, comm, notice)) {
     saved_step_ = trainer_.cursor().step;
     saved_directory_ = directory_.checkpoints() / checkpoint_name(saved_step_);
     return;
@@ -110,8 +111,8 @@ void TrainingRun::start_weights(const RunOptions& options) {
   if (options.resume != "never" && options.resume != "auto") {
     const std::filesystem::path from = options.resume;
     if (!agree(comm, [&] { return std::filesystem::is_directory(from / "checkpoint"); }))
-      resume_from(from, trainer_, job, comm, notice);
-    else if (!resume_newest(from / "checkpoint", trainer_, job, comm, notice))
+      resume_from(from, trainer_, comm, notice);
+    else if (!resume_newest(from / "checkpoint", trainer_, comm, notice))
       agree(comm, [&] { fail(Fault::kData, "--resume: ", from.string(), " has no checkpoint"); });
     return;
   }
