@@ -67,6 +67,7 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
       order_(prepared.job.seed, prepared.train->num_samples(prepared.job.model.seq)),
       flops_a_step_(cost_of(prepared.plan.programs[prepared.plan.index_of(kMicroBatch)]).useful_flops *
                     static_cast<double>(prepared.batch.num_micro_batches)) {
+  trainer_.cursor().compared = compared_facts(prepared.job, prepared.train->content_hash());
   open_directory(options, context);
   saved_directory_ = start_weights(directory_, options.resume, prepared, trainer_, world_.comm(),
                                    [&](std::string_view text) {

@@ -19,8 +19,8 @@ bool computes_in_bf16(const Node& node) {
 }
 
 bool stays_f32(const Node& node, std::size_t input) {
-  const std::vector<int>& inputs = node.op->f32_inputs;
-  return std::find(inputs.begin(), inputs.end(), static_cast<int>(input)) != inputs.end();
+  const std::vector<std::size_t>& inputs = node.op->f32_inputs;
+  return std::find(inputs.begin(), inputs.end(), input) != inputs.end();
 }
 
 class Caster {
