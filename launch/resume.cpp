@@ -38,7 +38,7 @@ std::vector<std::string> lines_of(const std::string& text) {
 }  // namespace
 
 void require_same_experiment(const std::string& saved_job, const Job& job) {
-  const Job saved = parse_job(saved_job, "the checkpoint's job", {}).job;
+  const Job saved = parse_saved_job(saved_job, "the checkpoint's job").job;
   require_equal("seed", saved.seed, job.seed);
   require_equal("model.kind", saved.model.kind, job.model.kind);
   require_equal("model.family", saved.model.family, job.model.family);
