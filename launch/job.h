@@ -13,7 +13,6 @@
 namespace takt {
 
 struct DataConfig {
-  std::string kind = "tokens";
   std::vector<std::string> train;  // llm.c .bin files, or Megatron prefixes
   std::vector<std::string> valid;
   std::string tokenizer;  // tokenizer.json; needed to generate text and for bits per byte
@@ -51,10 +50,6 @@ struct LogConfig {
   std::int64_t every = 10;  // steps between console lines
 };
 
-struct GuardConfig {
-  std::string nan = "stop";  // stop
-};
-
 struct Job {
   std::string name = "run";
   std::uint64_t seed = 42;
@@ -66,7 +61,6 @@ struct Job {
   CheckpointConfig checkpoint;
   EvalConfig eval;
   LogConfig log;
-  GuardConfig guard;
   int threads = 0;  // CPU threads a rank; 0: cores of the host over its ranks
 };
 

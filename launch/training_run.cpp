@@ -39,8 +39,8 @@ double peak_of_ranks(int num_threads, Communicator& comm) {
   return peak;
 }
 
-// What a launcher does with a signal decides which one is safe: Open MPI's mpirun kills its ranks about a second
-// after SIGINT or SIGTERM, and no step may take that short.
+// What a launcher does with a signal decides which one is safe: Open MPI's mpirun kills its ranks about a
+// second after SIGINT or SIGTERM, and no step may take that short.
 std::string stop_advice() {
   const LauncherView launcher = launcher_view();
   if (launcher.open_mpi_ranks || launcher.pmi_ranks)
@@ -117,7 +117,8 @@ void TrainingRun::describe(const CommandContext& context) {
                                             {"threads_a_rank", std::to_string(prepared_.plan.num_threads)}}});
 }
 
-// Without a checkpoint of its own a run begins anew, but what an earlier one measured here is not its to wipe.
+// Without a checkpoint of its own a run begins anew, but what an earlier one measured here is not its to
+// wipe.
 void TrainingRun::keep_earlier_metrics() {
   if (!saved_directory_.empty()) return;
   const std::filesystem::path kept = set_aside(directory_.metrics());
@@ -193,7 +194,8 @@ void TrainingRun::train() {
   if (!is_stopped_) validate();
 }
 
-// An evaluation that was due at the checkpoint and interrupted: so that a stopped run leaves the same numbers.
+// An evaluation that was due at the checkpoint and interrupted: so that a stopped run leaves the same
+// numbers.
 bool TrainingRun::owes_validation() const {
   const std::int64_t every = prepared_.job.eval.every;
   return ask_root_whether(world_.comm(), [&] {

@@ -3,11 +3,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <set>
 #include <sstream>
 
+#include "core/models/registry.h"
 #include "launch/job_toml.h"
+#include "optimizers/optimizer.h"
+#include "optimizers/schedule.h"
 
 namespace takt {
 namespace {
@@ -50,6 +54,28 @@ TEST(Schema, EveryChoiceIsAccepted) {
       EXPECT_TRUE(key.set(job, {.data = choice, .at = {}})) << key.name << " = " << choice;
       EXPECT_EQ(key.get(job), toml_text(std::string_view(choice)));
     }
+}
+
+TEST(Schema, ChoicesAreThoseOfTheRegistries) {
+  const auto expect_choices = [](const std::string& name, const auto& registry) {
+    std::vector<std::string> known;
+    for (const auto& entry : registry) known.push_back(entry.name);
+    EXPECT_EQ(find_job_key(name)->choices, known) << name;
+  };
+  expect_choices("model.kind", model_registry());
+  expect_choices("optimizer.kind", optimizer_registry());
+  expect_choices("optimizer.schedule.kind", schedule_registry());
+}
+
+TEST(Schema, KeysOfOneKindNameAKeyAndItsChoices) {
+  for (const JobKey& key : job_keys()) {
+    if (key.kind_key.empty()) continue;
+    const JobKey* kind = find_job_key(key.kind_key);
+    ASSERT_NE(kind, nullptr) << key.name;
+    EXPECT_FALSE(key.kinds.empty()) << key.name;
+    for (const std::string& name : key.kinds)
+      EXPECT_NE(std::find(kind->choices.begin(), kind->choices.end(), name), kind->choices.end()) << key.name;
+  }
 }
 
 TEST(Schema, NoKeyTakesADateAndARefusedValueChangesNothing) {

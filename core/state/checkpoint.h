@@ -83,8 +83,8 @@ void export_model(const std::filesystem::path& checkpoint, std::span<const Expor
                   const std::filesystem::path& file);
 
 // Fills every non-optimizer shard from one safetensors file as Hugging Face writes it (f32, bf16 or f16; also
-// several files listed by model.safetensors.index.json). `exported` are the shapes that the file must have; see
-// pretrained.h. Throws kData where it holds other tensors.
+// several files listed by model.safetensors.index.json). `exported` are the shapes that the file must have;
+// see pretrained.h. Throws kData where it holds other tensors.
 void import_model(const std::filesystem::path& file_or_directory, std::span<const TensorShard> shards,
                   std::span<const ExportedTensor> exported);
 
