@@ -114,6 +114,10 @@ void World::find_hosts() {
   TAKT_MPI(MPI_Allreduce(&is_first_on_host, &num_hosts_, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD));
 }
 
+void World::set_peer_timeout(double time_s) {
+  groups_->peer_timeout_s = time_s;
+}
+
 void World::abort(int exit_code) {
   MPI_Abort(MPI_COMM_WORLD, exit_code);
   std::_Exit(exit_code);  // not reached, but MPI_Abort is not declared so

@@ -56,6 +56,9 @@ class World {
   // The last calls of this rank, for reports. May be read from another thread.
   const CallLog& calls() const { return calls_; }
 
+  // How long a wait for a rank on another host may take before it is an Error(kPeer) that names the host.
+  void set_peer_timeout(double time_s);
+
   // Ends all ranks, whatever they wait for.
   [[noreturn]] void abort(int exit_code);
 

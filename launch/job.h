@@ -50,6 +50,10 @@ struct LogConfig {
   std::int64_t every = 10;  // steps between console lines
 };
 
+struct GuardConfig {
+  double hang_timeout_s = 600;  // "600s"
+};
+
 struct Job {
   std::string name = "run";
   std::uint64_t seed = 42;

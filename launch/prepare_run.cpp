@@ -71,6 +71,7 @@ PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& e
     PreparedRun run;
     run.loaded = load_job(options.job_file, overrides_of(options, environment));
     run.job = run.loaded.job;
+    world.set_peer_timeout(run.job.guard.hang_timeout_s);
     if (options.dry_run) return run;
     run.tokenizer = complete_job(run.job);
     check_init(run);

@@ -29,7 +29,7 @@ constexpr const char* kAbsent = "no such fact";
 
 // Before there was a table, the job was compared, by its paths: of the data itself nothing is known.
 ComparedFacts facts_of_saved_job(const std::string& saved_job) {
-  ComparedFacts compared = compared_facts(parse_saved_job(saved_job, "the checkpoint\'s job").job, 0);
+  ComparedFacts compared = compared_facts(parse_saved_job(saved_job, "the checkpoint's job").job, 0);
   compared.facts.erase(kDataFact);
   return compared;
 }

@@ -231,6 +231,7 @@ Keys run_keys() {
           "log.every", [](Job & j) -> auto& { return j.log.every; }, from_to(1, kMostSteps), "steps",
           "Between two lines of the console.")
           .also_known_as({"interval", "log_interval", "logging_steps"}),
+      hang_timeout_key(),
   };
 }
 
