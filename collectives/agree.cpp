@@ -12,27 +12,24 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstring>
 #include <string>
-#include <string_view>
+#include <type_traits>
 #include <vector>
 
+#include "collectives/share.h"
 #include "core/base/error.h"
 
 namespace takt {
 namespace {
 
-constexpr int kFieldsPerOutcome = 4;
-
-// What a rank tells the others about its phase; travels as i32 elements.
+// What a rank tells the others about its phase; travels as bytes.
 struct Outcome {
-  std::int32_t fault = 0;  // 0: the phase succeeded
-  std::int32_t num_message_words = 0;
-  std::array<std::int32_t, 2> message_hash = {};
+  std::int64_t fault = 0;  // 0: the phase succeeded
+  std::uint64_t message_hash = 0;
 
   bool has_failed() const { return fault != 0; }
 };
-static_assert(sizeof(Outcome) == kFieldsPerOutcome * sizeof(std::int32_t));
+static_assert(std::has_unique_object_representations_v<Outcome>);
 
 struct Failure {
   Fault fault = Fault::kBug;
@@ -50,24 +47,14 @@ std::optional<Failure> failure_of(const std::function<void()>& phase) {
   }
 }
 
-std::size_t words_of(const std::string& text) {
-  return (text.size() + sizeof(std::int32_t) - 1) / sizeof(std::int32_t);
-}
-
 Outcome outcome_of(const std::optional<Failure>& failure) {
-  Outcome outcome;
-  if (!failure) return outcome;
-  outcome.fault = static_cast<std::int32_t>(failure->fault);
-  outcome.num_message_words = static_cast<std::int32_t>(words_of(failure->message));
-  const std::uint64_t hash = std::hash<std::string>{}(failure->message);
-  static_assert(sizeof(hash) == sizeof(outcome.message_hash));
-  std::memcpy(outcome.message_hash.data(), &hash, sizeof(hash));
-  return outcome;
+  if (!failure) return {};
+  return {static_cast<std::int64_t>(failure->fault), std::hash<std::string>{}(failure->message)};
 }
 
 std::vector<Outcome> gather_outcomes(Communicator& comm, const Outcome& mine) {
   std::vector<Outcome> outcomes(static_cast<std::size_t>(comm.size()));
-  comm.all_gather(&mine, outcomes.data(), kFieldsPerOutcome, DType::kI32, {.value = "agree: outcome"});
+  comm.all_gather(&mine, outcomes.data(), sizeof(Outcome), DType::kU8, {.value = "agree: outcome"});
   return outcomes;
 }
 
@@ -77,7 +64,7 @@ int reporting_rank(const std::vector<Outcome>& outcomes) {
   for (int rank = 0; rank < static_cast<int>(outcomes.size()); ++rank) {
     const Outcome& outcome = outcomes[static_cast<std::size_t>(rank)];
     if (!outcome.has_failed()) continue;
-    if (outcome.fault != static_cast<std::int32_t>(Fault::kPeer)) return rank;
+    if (outcome.fault != static_cast<std::int64_t>(Fault::kPeer)) return rank;
     if (echo < 0) echo = rank;
   }
   return echo;
@@ -93,17 +80,6 @@ std::string host_name() {
   std::array<char, 256> name = {};
   if (gethostname(name.data(), name.size() - 1) != 0) return "unknown host";
   return name.data();
-}
-
-// `message` as rank `root` has it.
-std::string broadcast_text(Communicator& comm, int root, const std::string& message) {
-  auto num_words = static_cast<std::int32_t>(words_of(message));
-  comm.broadcast(&num_words, 1, DType::kI32, root, {.value = "agree: message length"});
-  std::string text = comm.rank() == root ? message : std::string();
-  text.resize(static_cast<std::size_t>(num_words) * sizeof(std::int32_t));  // padded with zeros
-  comm.broadcast(text.data(), static_cast<std::size_t>(num_words), DType::kI32, root,
-                 {.value = "agree: message"});
-  return text.c_str();
 }
 
 }  // namespace
@@ -124,7 +100,7 @@ void agree_on(Communicator& comm, const std::function<void()>& phase) {
     message += failure->message;
   }
   Error error(static_cast<Fault>(outcomes[static_cast<std::size_t>(reporter)].fault),
-              broadcast_text(comm, reporter, message));
+              share_text(comm, message, reporter));
   error.set_agreed();
   throw error;
 }

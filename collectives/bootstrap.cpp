@@ -72,13 +72,18 @@ void check_launcher(const LauncherView& launcher, int num_mpi_ranks) {
 }
 
 World::MpiRuntime::MpiRuntime(int argc, char** argv) {
+  if (is_mpi_running()) return;
+  int is_finalized = 0;
+  MPI_Finalized(&is_finalized);
+  TAKT_REQUIRE(is_finalized == 0, "World: MPI has been finalized, and a process cannot start it again");
   int provided = MPI_THREAD_SINGLE;
   TAKT_MPI(MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided));
   TAKT_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+  is_ours_ = true;
 }
 
 World::MpiRuntime::~MpiRuntime() {
-  if (is_mpi_running()) MPI_Finalize();
+  if (is_ours_ && is_mpi_running()) MPI_Finalize();
 }
 
 World::World(int argc, char** argv)

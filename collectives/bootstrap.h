@@ -35,9 +35,10 @@ void check_launcher(const LauncherView& launcher, int num_mpi_ranks);
 // that fails alone calls abort() instead.
 class World {
  public:
-  // Every process of the run calls it once, before any other thread is started. A process without a launcher
-  // is a run of one rank. Throws kPeer if the launcher does not fit.
-  static std::unique_ptr<World> start(int argc, char** argv);
+  // Every process of the run calls it, before any other thread is started. A process without a launcher is a
+  // run of one rank. In an application that has called MPI_Init itself, the ranks are those of its
+  // MPI_COMM_WORLD, and MPI goes on when World ends. Throws kPeer if the launcher does not fit.
+  static std::unique_ptr<World> start(int argc = 0, char** argv = nullptr);
   World(const World&) = delete;
   World& operator=(const World&) = delete;
   ~World();
@@ -59,13 +60,16 @@ class World {
   [[noreturn]] void abort(int exit_code);
 
  private:
-  // Between MPI_Init and MPI_Finalize.
+  // Between MPI_Init and MPI_Finalize, unless those are the application's.
   class MpiRuntime {
    public:
     MpiRuntime(int argc, char** argv);
     MpiRuntime(const MpiRuntime&) = delete;
     MpiRuntime& operator=(const MpiRuntime&) = delete;
     ~MpiRuntime();
+
+   private:
+    bool is_ours_ = false;
   };
 
   World(int argc, char** argv);

@@ -26,12 +26,14 @@ struct CallSite {
 
 // Every rank of the group makes the same calls in the same order, with the same counts, types and operations.
 // A rank that does not is an Error(kPeer) on every rank, with both signatures, before any result is used.
-// Reductions add in rank order, so results are the same bits on every rank and in every run.
+// Reductions add along one binary tree over the ranks (reduce.h): the same bits on every rank, backend and
+// run.
 // Counts are elements. Send and receive buffers of one call must not overlap unless the call says "in place".
 class Communicator {
  public:
   virtual ~Communicator() = default;
 
+  virtual std::string_view backend() const = 0;  // its name in the registry
   virtual int rank() const = 0;
   virtual int size() const = 0;
 

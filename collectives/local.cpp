@@ -19,6 +19,7 @@
 
 #include "collectives/group_communicator.h"
 #include "collectives/reduce.h"
+#include "collectives/registry.h"
 #include "core/base/error.h"
 
 namespace takt {
@@ -266,6 +267,8 @@ class LocalCommunicator final : public GroupCommunicator {
   LocalCommunicator(LocalGroup& group, GroupMember member)
       : GroupCommunicator(std::move(member)), group_(group), terms_(static_cast<std::size_t>(size())) {}
 
+  std::string_view backend() const override { return "local"; }
+
  protected:
   // Each rank reduces its slice of the elements and writes the result to everybody. Nobody else touches that
   // slice.
@@ -348,12 +351,12 @@ class LocalCommunicator final : public GroupCommunicator {
   void reduce_sent(void* out, std::size_t begin_bytes, std::size_t num_elements, const Signature& call) {
     if (num_elements == 0) return;
     for (std::size_t i = 0; i < terms_.size(); ++i)
-      terms_[i] = static_cast<const std::byte*>(group_.slots()[i].send) + begin_bytes;
-    reduce_in_rank_order(out, terms_, num_elements, call.element_type(), call.reduction());
+      terms_[i].data = static_cast<const std::byte*>(group_.slots()[i].send) + begin_bytes;
+    reduce_in_tree_order(out, terms_, num_elements, call.element_type(), call.reduction());
   }
 
   LocalGroup& group_;
-  std::vector<const void*> terms_;  // scratch of reduce_sent
+  std::vector<ReduceTerm> terms_;  // scratch of reduce_sent
 };
 
 void run_rank(LocalWorld& world, LocalGroup& group, int rank,
@@ -394,6 +397,13 @@ void run_ranks(int num_ranks, const std::function<void(Communicator&)>& body) {
     }
   }
   world.rethrow_first();
+}
+
+std::unique_ptr<Communicator> make_local(const BackendRanks& ranks) {
+  TAKT_REQUIRE(ranks.control.backend() == "local",
+               "collectives: backend 'local' is for threads of one process, ", "these ranks meet through ",
+               ranks.control.backend());
+  return ranks.control.split(0, "local");
 }
 
 }  // namespace takt

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 
 #include "collectives/communicator.h"
 
@@ -14,5 +15,9 @@ namespace takt {
 // exception is rethrown here. A rank that returns while others wait for it in a call is an Error(kPeer) on
 // those.
 void run_ranks(int num_ranks, const std::function<void(Communicator&)>& body);
+
+struct BackendRanks;
+// Registered as "local". Throws kConfig unless the ranks are threads of run_ranks.
+std::unique_ptr<Communicator> make_local(const BackendRanks& ranks);
 
 }  // namespace takt

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "collectives/mpi_backend.h"
+#include "collectives/registry.h"
 #include "core/base/error.h"
 
 namespace takt {
@@ -89,6 +90,13 @@ std::unique_ptr<Communicator> make_mpi_communicator(MpiGroups& groups, CallLog& 
   int rank = 0;
   TAKT_MPI(MPI_Comm_rank(world, &rank));
   return make_mpi_group({.groups = &groups, .options = options}, std::move(comm), "world", rank, log);
+}
+
+std::unique_ptr<Communicator> make_mpi(const BackendRanks& ranks) {
+  TAKT_REQUIRE(ranks.control.backend() == "mpi",
+               "collectives: backend 'mpi' is for processes started by an MPI ",
+               "launcher, these ranks meet through ", ranks.control.backend());
+  return ranks.control.split(0, "mpi");
 }
 
 }  // namespace takt

@@ -28,4 +28,8 @@ struct MpiOptions {
 std::unique_ptr<Communicator> make_mpi_communicator(MpiGroups& groups, CallLog& log,
                                                     const MpiOptions& options = {});
 
+struct BackendRanks;
+// Registered as "mpi". Throws kConfig unless the ranks are processes that meet through MPI.
+std::unique_ptr<Communicator> make_mpi(const BackendRanks& ranks);
+
 }  // namespace takt

@@ -22,6 +22,8 @@ class MpiCommunicator : public GroupCommunicator {
  public:
   MpiCommunicator(MpiGroup& group, const MpiSetting& setting, GroupMember member);
 
+  std::string_view backend() const final { return "mpi"; }
+
  protected:
   MPI_Comm comm() const { return group_.comm.get(); }
 

@@ -1,7 +1,7 @@
 // Collectives of groups that span hosts, by MPI messages.
 //
-// MPI_Allreduce may add in any order, so a reduction is: slices to their owners (all-to-all), a sum in rank
-// order on each owner, results back to everybody (all-gather). That moves no more bytes than a ring
+// MPI_Allreduce may add in any order, so a reduction is: slices to their owners (all-to-all), a sum in
+// tree order on each owner, results back to everybody (all-gather). That moves no more bytes than a ring
 // all-reduce. Data passes through two scratch buffers of a fixed size, so that counts stay small and nothing
 // is allocated. Source: Rabenseifner 2004, "Optimization of collective reduction operations" (reduce-scatter,
 // then all-gather).
@@ -116,8 +116,8 @@ class MpiMessages final : public MpiCommunicator {
   }
 
   void reduce_incoming(std::byte* out, std::size_t num_bytes, const Signature& call) {
-    for (std::size_t r = 0; r < num_ranks_; ++r) terms_[r] = incoming_.data() + r * num_bytes;
-    reduce_in_rank_order(out, terms_, num_bytes / call.element_bytes(), call.element_type(),
+    for (std::size_t r = 0; r < num_ranks_; ++r) terms_[r].data = incoming_.data() + r * num_bytes;
+    reduce_in_tree_order(out, terms_, num_bytes / call.element_bytes(), call.element_type(),
                          call.reduction());
   }
 
@@ -144,7 +144,7 @@ class MpiMessages final : public MpiCommunicator {
   std::vector<std::byte> outgoing_;
   std::vector<std::byte> incoming_;
   std::vector<Signature> calls_;
-  std::vector<const void*> terms_;
+  std::vector<ReduceTerm> terms_;
 };
 
 }  // namespace

@@ -79,8 +79,8 @@ class MpiSharedMemory final : public MpiCommunicator {
       const std::size_t begin_bytes = begin * call.element_bytes();
       const std::size_t num_bytes = num * call.element_bytes();
       if (stage == Stage::kWrite) return put_parts(send, begin_bytes, num_bytes, call);
-      for (std::size_t r = 0; r < num_ranks_; ++r) terms_[r] = half(r) + my_rank() * num_bytes;
-      reduce_in_rank_order(static_cast<std::byte*>(receive) + begin_bytes, terms_, num, call.element_type(),
+      for (std::size_t r = 0; r < num_ranks_; ++r) terms_[r].data = half(r) + my_rank() * num_bytes;
+      reduce_in_tree_order(static_cast<std::byte*>(receive) + begin_bytes, terms_, num, call.element_type(),
                            call.reduction());
     });
   }
@@ -190,8 +190,8 @@ class MpiSharedMemory final : public MpiCommunicator {
   void reduce_slice(std::byte* piece, std::size_t num, const Signature& call) {
     const Slice mine = slice_of(num, rank(), size());
     const std::size_t begin = mine.begin * call.element_bytes();
-    for (std::size_t r = 0; r < num_ranks_; ++r) terms_[r] = (r == my_rank() ? piece : half(r)) + begin;
-    reduce_in_rank_order(piece + begin, terms_, mine.num_elements(), call.element_type(), call.reduction());
+    for (std::size_t r = 0; r < num_ranks_; ++r) terms_[r].data = (r == my_rank() ? piece : half(r)) + begin;
+    reduce_in_tree_order(piece + begin, terms_, mine.num_elements(), call.element_type(), call.reduction());
     std::memcpy(half(my_rank()) + begin, piece + begin, mine.num_elements() * call.element_bytes());
   }
 
@@ -209,7 +209,7 @@ class MpiSharedMemory final : public MpiCommunicator {
   std::size_t half_bytes_;
   std::vector<SegmentHead*> heads_;
   std::vector<Signature> calls_;    // scratch of compare
-  std::vector<const void*> terms_;  // scratch of reductions
+  std::vector<ReduceTerm> terms_;   // scratch of reductions
   std::uint64_t num_turns_ = 0;     // the same on every rank
   std::uint64_t num_arrivals_ = 0;  // the same on every rank, whenever none is in a call
 };

@@ -1,8 +1,9 @@
-// Reduces block by block, so that the accumulator stays in the first-level cache while the ranks' terms
-// stream by.
+// Reduces block by block: the partial sums of a block, two for each level of the tree, stay in the
+// first-level cache while the ranks' terms stream by.
 #include "collectives/reduce.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 
 #include "core/base/error.h"
@@ -10,7 +11,7 @@
 namespace takt {
 namespace {
 
-constexpr std::size_t kBlockBytes = 8192;
+constexpr std::size_t kBlockBytes = 4096;
 
 struct Sum {
   float operator()(float a, float b) const { return a + b; }
@@ -36,49 +37,90 @@ void combine(T* out, const T* a, const T* b, std::size_t num_elements, Op op) {
   for (std::size_t i = 0; i < num_elements; ++i) out[i] = op(a[i], b[i]);
 }
 
+// Four ranks in one go: half of the partial sums never leave the registers.
 template <class T, class Op>
-void reduce(T* out, std::span<const void* const> terms, std::size_t num_elements, Op op) {
-  constexpr std::size_t kBlock = kBlockBytes / sizeof(T);
-  alignas(64) T accumulator[kBlock];
-  const auto term = [&](std::size_t rank, std::size_t begin) {
-    return static_cast<const T*>(terms[rank]) + begin;
-  };
-  const std::size_t last = terms.size() - 1;
-  for (std::size_t begin = 0; begin < num_elements; begin += kBlock) {
-    const std::size_t num = std::min(kBlock, num_elements - begin);
-    // `out` may be any of the terms, so it is written only by the last step.
-    const T* so_far = term(0, begin);
-    for (std::size_t rank = 1; rank < last; ++rank) {
-      combine(accumulator, so_far, term(rank, begin), num, op);
-      so_far = accumulator;
+void combine_four(T* out, std::span<const T* const, 4> in, std::size_t num_elements, Op op) {
+  const T *a = in[0], *b = in[1], *c = in[2], *d = in[3];
+#pragma GCC ivdep
+  for (std::size_t i = 0; i < num_elements; ++i) out[i] = op(op(a[i], b[i]), op(c[i], d[i]));
+}
+
+// A block of elements of all terms.
+template <class T, class Op>
+class BlockReduction {
+ public:
+  BlockReduction(std::size_t begin, std::size_t num_elements) : begin_(begin), num_elements_(num_elements) {}
+
+  // `out` may be any of the terms, so it is written only by the last step of each element.
+  void run(T* out, std::span<const ReduceTerm> terms, std::size_t num_ranks) const {
+    if (terms.size() == 1) {
+      if (data(terms[0]) != out) std::copy_n(data(terms[0]), num_elements_, out);
+      return;
     }
-    if (last > 0)
-      combine(out + begin, so_far, term(last, begin), num, op);
-    else if (so_far != out + begin)
-      std::copy_n(so_far, num, out + begin);
+    if (terms.size() == 4 && num_ranks == 4) {
+      const T* const in[] = {data(terms[0]), data(terms[1]), data(terms[2]), data(terms[3])};
+      return combine_four<T>(out, in, num_elements_, Op{});
+    }
+    const std::size_t num_left = ranks_on_the_left(num_ranks);
+    std::size_t covered = 0, cut = 0;
+    while (covered < num_left) covered += terms[cut++].num_ranks;
+    TAKT_ASSERT(covered == num_left, "reduce: a term is not a node of the tree over ", num_ranks, " ranks");
+    alignas(64) T left[kBlock];
+    alignas(64) T right[kBlock];
+    const T* a = reduced(terms.first(cut), num_left, left);
+    const T* b = reduced(terms.subspan(cut), num_ranks - num_left, right);
+    combine(out, a, b, num_elements_, Op{});
   }
+
+  static constexpr std::size_t kBlock = kBlockBytes / sizeof(T);
+
+ private:
+  const T* data(const ReduceTerm& term) const { return static_cast<const T*>(term.data) + begin_; }
+
+  const T* reduced(std::span<const ReduceTerm> terms, std::size_t num_ranks, T* scratch) const {
+    if (terms.size() == 1) return data(terms[0]);
+    run(scratch, terms, num_ranks);
+    return scratch;
+  }
+
+  std::size_t begin_;
+  std::size_t num_elements_;
+};
+
+template <class T, class Op>
+void reduce(void* out, std::span<const ReduceTerm> terms, std::size_t num_elements) {
+  using Block = BlockReduction<T, Op>;
+  std::size_t num_ranks = 0;
+  for (const ReduceTerm& term : terms) num_ranks += term.num_ranks;
+  for (std::size_t begin = 0; begin < num_elements; begin += Block::kBlock)
+    Block(begin, std::min(Block::kBlock, num_elements - begin))
+        .run(static_cast<T*>(out) + begin, terms, num_ranks);
 }
 
 template <class T>
-void reduce(void* out, std::span<const void* const> terms, std::size_t num_elements, ReduceOp op) {
+void reduce(void* out, std::span<const ReduceTerm> terms, std::size_t num_elements, ReduceOp op) {
   switch (op) {
     case ReduceOp::kSum:
-      return reduce(static_cast<T*>(out), terms, num_elements, Sum{});
+      return reduce<T, Sum>(out, terms, num_elements);
     case ReduceOp::kMax:
-      return reduce(static_cast<T*>(out), terms, num_elements, Max{});
+      return reduce<T, Max>(out, terms, num_elements);
   }
 }
 
 }  // namespace
 
 void require_reducible(DType dtype) {
-  if (dtype != DType::kBF16) return;
+  if (dtype != DType::kBF16 && dtype != DType::kU8) return;
   fail(Fault::kConfig, "reduce: the CPU backends cannot reduce ", dtype,
-       ", wanted f32, f64 or i32\n  reduce in f32 and convert afterwards");
+       ", wanted f32, f64 or i32\n  convert first: bf16 to f32, bytes to i32");
 }
 
-void reduce_in_rank_order(void* out, std::span<const void* const> terms, std::size_t num_elements,
-                          DType dtype, ReduceOp op) {
+std::size_t ranks_on_the_left(std::size_t num_ranks) {
+  return std::bit_floor(num_ranks - 1);
+}
+
+void reduce_in_tree_order(void* out, std::span<const ReduceTerm> terms, std::size_t num_elements, DType dtype,
+                          ReduceOp op) {
   TAKT_ASSERT(!terms.empty(), "reduce: wanted at least one term");
   switch (dtype) {
     case DType::kF32:
@@ -88,6 +130,7 @@ void reduce_in_rank_order(void* out, std::span<const void* const> terms, std::si
     case DType::kI32:
       return reduce<std::int32_t>(out, terms, num_elements, op);
     case DType::kBF16:
+    case DType::kU8:
       break;
   }
   require_reducible(dtype);

@@ -12,9 +12,9 @@
 namespace takt {
 namespace {
 
-// "takt train", for errors and hints.
+// "takt data build", for errors and hints.
 std::string path_of(const CLI::App& app) {
-  return app.get_parent() ? app.get_parent()->get_name() + ' ' + app.get_name() : app.get_name();
+  return app.get_parent() ? path_of(*app.get_parent()) + ' ' + app.get_name() : app.get_name();
 }
 
 [[noreturn]] void fail_usage(const CLI::App& app, const std::string& what,
@@ -48,15 +48,23 @@ void refuse_extras(const CLI::App& app) {
     fail_usage(app, path_of(app) + ": unknown flag '" + *flag + "'", meant);
   }
   if (extras.empty()) return;
-  if (!app.get_parent())
-    fail_usage(app, "unknown command '" + extras.front() + "'", nearest_command(app, extras.front()));
+  if (!app.get_subcommands({}).empty())
+    fail_usage(app,
+               (app.get_parent() ? path_of(app) + ": " : "") + "unknown command '" + extras.front() + "'",
+               nearest_command(app, extras.front()));
   fail_usage(app, path_of(app) + ": unexpected argument '" + extras.front() + "'", std::nullopt);
 }
 
-// The command whose words were being read, or the program.
+// The command whose words were being read, however deep ("data build"), or the program.
 const CLI::App& innermost(const CLI::App& app) {
   const auto parsed = app.get_subcommands();
-  return parsed.empty() ? app : *parsed.front();
+  return parsed.empty() ? app : innermost(*parsed.front());
+}
+
+// Words that a command does not know are kept, so that refuse_extras can say what was meant.
+void allow_extras(CLI::App& app) {
+  app.allow_extras();
+  for (CLI::App* command : app.get_subcommands({})) allow_extras(*command);
 }
 
 // Whether help was asked for; any other error of the parser is thrown as kUsage.
@@ -77,14 +85,13 @@ bool is_help_asked_for(CLI::App& app, std::vector<std::string> words) {
 
 CommandLine parse_command_line(const std::vector<Command>& commands, const std::vector<std::string>& words) {
   CLI::App app("Takt trains models on many processors, from one job file.", "takt");
-  app.allow_extras();
   app.footer("Start with: takt train examples/gpt/kjv.toml");
   std::vector<std::unique_ptr<Invocation>> invocations;
   for (const Command& command : commands) {
     CLI::App* added = app.add_subcommand(command.name, command.summary);
-    added->allow_extras();
     invocations.push_back(command.prepare(*added));
   }
+  allow_extras(app);
   if (is_help_asked_for(app, words)) return {.invocation = nullptr, .help = app.help(), .exit_code = 0};
   refuse_extras(innermost(app));
   for (std::size_t i = 0; i < commands.size(); ++i)

@@ -1,7 +1,8 @@
-// compile_step: build, differentiate, add updates, parallelize, bucket, plan memory.
+// compile_step: build, differentiate, add updates, choose precision, derive copies, parallelize, bucket, plan memory.
 //
-// A step is M runs of the micro-batch program and one of the update program. Gradients are summed in
-// accumulators, which stay partial sums over the data axis until the update program reduces them once.
+// A step is M runs of the micro-batch program and one of the update program, then of the refresh program where there
+// are derived values. Gradients are summed in accumulators, which stay partial sums over the data axis until the update
+// program reduces them once.
 #include "launch/compile_step.h"
 
 #include <algorithm>
@@ -11,15 +12,15 @@
 #include "core/ops/builders.h"
 #include "core/passes/autodiff.h"
 #include "core/passes/bucket.h"
+#include "core/passes/derive.h"
+#include "core/passes/parallelize.h"
+#include "core/passes/precision.h"
 #include "optimizers/optimizer.h"
 
 namespace takt {
 namespace {
 
 constexpr std::string_view kLossSum = "loss_sum";
-std::string gradient_name(const std::string& parameter) {
-  return "grad." + parameter;
-}
 
 // The model with its loss, one number a token.
 ValueId build_losses(Graph& graph, const Job& job, std::int64_t num_samples) {
@@ -27,7 +28,7 @@ ValueId build_losses(Graph& graph, const Job& job, std::int64_t num_samples) {
   const ValueId tokens = graph.input(std::string(kTokens), ids),
                 targets = graph.input(std::string(kTargets), ids);
   const ValueId logits = find_model(job.model.kind).build(graph, job.model, tokens);
-  return cross_entropy(graph, logits, targets, "loss");
+  return cross_entropy(graph, logits, targets, std::string(kLosses));
 }
 
 std::vector<ValueId> parameters_of(const Graph& graph) {
@@ -56,8 +57,9 @@ Graph build_micro_batch(const Job& job, const BatchPlan& batch, const PassObserv
     return graph.value(gradients[a]).producer.index < graph.value(gradients[b]).producer.index;
   });
   for (const std::size_t i : order) {
-    const std::string name = gradient_name(graph.value(parameters[i]).name);
-    const ValueId buffer = graph.persistent(name, graph.value(parameters[i]).desc, Role::kAccumulator);
+    const Value parameter = graph.value(parameters[i]);
+    const std::string name = "grad." + parameter.name;
+    const ValueId buffer = graph.persistent(name, parameter.desc, Role::kAccumulator, parameter.name);
     accumulate(graph, buffer, gradients[i], name + ".accumulated");
   }
   return graph.pruned();
@@ -67,27 +69,28 @@ Graph build_update(const Graph& micro_batch, const Job& job) {
   Graph graph;
   const OptimizerDef& optimizer = find_optimizer(job.optimizer.kind);
   std::vector<ValueId> parameters, gradients, squares;
+  graph.set_tag({-1, Phase::kUpdate});
   const ValueId loss = graph.persistent(std::string(kLossSum), {}, Role::kAccumulator);
   for (const Value& value : micro_batch.values())
-    if (value.role == Role::kAccumulator && value.name != kLossSum) {
-      gradients.push_back(graph.persistent(value.name, value.desc, Role::kAccumulator));
-      const Value& parameter =
-          micro_batch.value(micro_batch.find(value.name.substr(gradient_name("").size())).value());
+    if (value.role == Role::kAccumulator && !value.of.empty()) {
+      gradients.push_back(graph.persistent(value.name, value.desc, Role::kAccumulator, value.of));
+      const Value& parameter = micro_batch.value(micro_batch.find(value.of).value());
       parameters.push_back(graph.parameter(parameter.name, parameter.desc, parameter.parameter.value()));
     }
   for (const ValueId gradient : gradients)
     squares.push_back(sum_squares(graph, gradient, graph.value(gradient).name + ".square"));
   const ClipFactor clip =
-      clip_factor(graph, add(graph, squares, "grad_norm.square"), job.train.grad_clip, "grad_norm");
+      clip_factor(graph, add(graph, squares, "grad_norm.square"), job.train.grad_clip, std::string(kGradNorm));
   const ValueId hyper = graph.input(std::string(kHyper), {{{"hyper", 3}}, DType::kF32});
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     std::vector<ValueId> state;
     for (const std::string& slot : optimizer.slots)
       state.push_back(graph.persistent(state_name(slot, graph.value(parameters[i]).name),
-                                       graph.value(parameters[i]).desc, Role::kState));
+                                       graph.value(parameters[i]).desc, Role::kState,
+                                       graph.value(parameters[i]).name));
     optimizer.append(graph, job.optimizer, {parameters[i], gradients[i], hyper, clip.factor}, state);
   }
-  graph.mark_output(scale(graph, loss, 1.0, "loss.of_step"));
+  graph.mark_output(scale(graph, loss, 1.0, std::string(kLossOfStep)));
   graph.mark_output(clip.norm);
   return graph;
 }
@@ -110,7 +113,7 @@ std::int64_t choose_micro_batch(std::int64_t samples_a_rank, std::int64_t seq) {
 }  // namespace
 
 std::vector<std::string> pass_names() {
-  return {"build", "autodiff", "parallelize", "bucket"};
+  return {"build", "autodiff", "precision", "derive", "parallelize", "bucket"};
 }
 
 BatchPlan plan_batch(const Job& job, const Mesh& mesh) {
@@ -137,32 +140,89 @@ BatchPlan plan_batch(const Job& job, const Mesh& mesh) {
   return batch;
 }
 
+namespace {
+
+// Takes global programs to the plan, one pass after the other.
+class PlanBuilder {
+ public:
+  PlanBuilder(const Job& job, const Mesh& mesh, int num_threads, const PassObserver& observer)
+      : job_(job), observer_(observer), plan_{.mesh = mesh, .num_threads = num_threads} {}
+
+  void observe(std::string_view pass, std::string_view program, const Graph& graph) const {
+    verify(graph, pass);
+    if (observer_) observer_(pass, program, graph);
+  }
+
+  // In the job's precision, reading derived values. Masters that are cut are read through whole copies.
+  Graph lower(std::string_view name, const Graph& global) const {
+    observe("autodiff", name, global);
+    if (find_precision(job_.train.precision) == Precision::kF32) return global;
+    Graph low = in_bf16(global);
+    observe("precision", name, low);
+    return low;
+  }
+
+  Graph derive(std::string_view name, const Graph& lowered) const {
+    Graph reading = reading_derived(lowered, find_shard(job_.mesh.shard) == Shard::kNone ? Copies::kCasts : Copies::kAll);
+    observe("derive", name, reading);
+    return reading;
+  }
+
+  // Parameters and state are cut as mesh.shard says where they are updated; activations never are.
+  void add(std::string_view name, const Graph& global, Shard shard) {
+    if (global.nodes().empty()) return;
+    Graph local = parallelize(global, plan_.mesh, sharding_rules(shard), plan_.table);
+    observe("parallelize", name, local);
+    local = bucket_all_reduces(local, bucket_bytes());
+    observe("bucket", name, local);
+    add_program(plan_, name, std::move(local));
+  }
+
+  StepPlan finished(std::int64_t num_micro_batches) && {
+    const auto program = [&](std::string_view name, int micro_batch = 0) {
+      return Action{Action::Kind::kRun, static_cast<int>(plan_.index_of(name)), micro_batch};
+    };
+    const auto has = [&](std::string_view name) {
+      return std::any_of(plan_.programs.begin(), plan_.programs.end(),
+                         [&](const Program& p) { return p.name == name; });
+    };
+    if (has(kConstants)) plan_.start.push_back(program(kConstants));
+    if (has(kRefresh)) plan_.start.push_back(program(kRefresh));
+    plan_.step.push_back({Action::Kind::kClearAccumulators});
+    for (int m = 0; m < num_micro_batches; ++m) plan_.step.push_back(program(kMicroBatch, m));
+    plan_.step.push_back(program(kUpdate));
+    if (has(kRefresh)) plan_.step.push_back(program(kRefresh));
+    plan_.evaluate = {program(kEvaluate)};
+    finish(plan_);
+    return std::move(plan_);
+  }
+
+ private:
+  std::size_t bucket_bytes() const {
+    return job_.mesh.bucket_bytes > 0 ? static_cast<std::size_t>(job_.mesh.bucket_bytes)
+                                      : default_bucket_bytes(plan_.mesh.size_of("data"));
+  }
+
+  const Job& job_;
+  const PassObserver& observer_;
+  StepPlan plan_;
+};
+
+}  // namespace
+
 StepPlan compile_step(const Job& job, const Mesh& mesh, int num_threads, const PassObserver& observer) {
   const BatchPlan batch = plan_batch(job, mesh);
-  const auto observe = [&](std::string_view pass, std::string_view program, const Graph& graph) {
-    verify(graph, pass);
-    if (observer) observer(pass, program, graph);
-  };
-  const Graph micro_batch = build_micro_batch(job, batch, observe);
-  StepPlan plan{.mesh = mesh, .num_threads = num_threads, .programs = {}, .arena = {}};
-  const std::pair<std::string_view, Graph> programs[] = {{kMicroBatch, micro_batch},
-                                                         {kUpdate, build_update(micro_batch, job)},
-                                                         {kEvaluate, build_evaluate(job, batch)}};
-  const std::size_t bucket_bytes = job.mesh.bucket_bytes > 0 ? static_cast<std::size_t>(job.mesh.bucket_bytes)
-                                                             : default_bucket_bytes(mesh.size_of("data"));
-  PersistentPlacements persistents;
-  for (const auto& [name, global] : programs) {
-    observe("autodiff", name, global);
-    Graph local = parallelize(global, mesh, default_sharding_rules(), persistents);
-    observe("parallelize", name, local);
-    local = bucket_all_reduces(local, bucket_bytes);
-    observe("bucket", name, local);
-    plan.programs.push_back({std::string(name), std::move(local)});
-  }
-  std::vector<const Graph*> graphs;
-  for (const Program& program : plan.programs) graphs.push_back(&program.graph);
-  plan.arena = plan_memory(graphs, mesh, num_threads);
-  return plan;
+  PlanBuilder builder(job, mesh, num_threads, observer);
+  const auto observe = [&](auto... arguments) { builder.observe(arguments...); };
+  const Graph micro_batch = builder.lower(kMicroBatch, build_micro_batch(job, batch, observe));
+  const Graph evaluate = builder.lower(kEvaluate, build_evaluate(job, batch));
+  const Graph training = builder.derive(kMicroBatch, micro_batch);
+  builder.add(kMicroBatch, training, Shard::kNone);
+  builder.add(kEvaluate, builder.derive(kEvaluate, evaluate), Shard::kNone);
+  builder.add(kUpdate, build_update(micro_batch, job), find_shard(job.mesh.shard));
+  builder.add(kRefresh, build_refresh(micro_batch, training), find_shard(job.mesh.shard));
+  builder.add(kConstants, build_constants(micro_batch, training), Shard::kNone);
+  return std::move(builder).finished(batch.num_micro_batches);
 }
 
 StepPlan compile_logits(const Job& job, int num_threads) {
@@ -170,13 +230,9 @@ StepPlan compile_logits(const Job& job, int num_threads) {
   const ValueId tokens =
       graph.input(std::string(kTokens), {{{"batch", 1}, {"seq", job.model.seq}}, DType::kI32});
   graph.mark_output(find_model(job.model.kind).build(graph, job.model, tokens));
-  StepPlan plan{
-      .mesh = {{{"data", 1}, {"tensor", 1}}}, .num_threads = num_threads, .programs = {}, .arena = {}};
-  PersistentPlacements persistents;
-  plan.programs.push_back({"logits", parallelize(graph, plan.mesh, default_sharding_rules(), persistents)});
-  verify(plan.programs[0].graph, "parallelize");
-  const Graph* graphs[] = {&plan.programs[0].graph};
-  plan.arena = plan_memory(graphs, plan.mesh, num_threads);
+  StepPlan plan{.mesh = {}, .num_threads = num_threads};
+  add_program(plan, "logits", parallelize(graph, plan.mesh, {}, plan.table));
+  finish(plan);
   return plan;
 }
 

@@ -117,11 +117,11 @@ std::string checkpoint_text(const CheckpointLine& line) {
 }
 
 std::string done_text(const DoneLine& line) {
-  std::string text =
-      fmt::format("done {}, {} tokens in {}   loss {}", plural(line.steps, "step"), count_of(line.num_tokens),
-                  format_duration(line.time_s), real(line.loss, 0, 4));
+  std::string text = fmt::format("done {}, {} tokens in {}", plural(line.steps, "step"),
+                                 count_of(line.num_tokens), format_duration(line.time_s));
+  if (line.loss) text += fmt::format("   loss {}", real(*line.loss, 0, 4));
   if (line.valid_loss) text += fmt::format("   valid {}", real(*line.valid_loss, 0, 4));
-  text += fmt::format("   mean {} tok/s", short_count(line.tokens_per_s));
+  if (line.tokens_per_s > 0) text += fmt::format("   mean {} tok/s", short_count(line.tokens_per_s));
   if (line.mfu) text += fmt::format("   MFU {}", percent(line.mfu));
   if (!line.sections.empty())
     text += "\nsection          min ms   avg ms   max ms  imbal   share        (over ranks)";

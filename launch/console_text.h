@@ -84,9 +84,9 @@ struct DoneLine {
   std::int64_t steps = 0;
   std::int64_t num_tokens = 0;
   double time_s = 0;
-  double loss = 0;
+  std::optional<double> loss = {};  // of the last step
   std::optional<double> valid_loss = {};
-  double tokens_per_s = 0;  // mean
+  double tokens_per_s = 0;  // mean; 0: no step was done
   std::optional<double> mfu = {};
   std::vector<SectionTime> sections = {};
 };

@@ -9,6 +9,7 @@
 #include "core/base/rng.h"
 #include "core/exec/cpu_executor.h"
 #include "core/state/checkpoint.h"
+#include "core/state/pretrained.h"
 #include "launch/compile_step.h"
 #include "launch/complete_job.h"
 #include "launch/cpu_threads.h"
@@ -47,7 +48,8 @@ std::vector<TensorShard> whole_parameters(const Graph& graph, CpuExecutor& execu
   std::vector<TensorShard> shards;
   for (const Value& value : graph.values()) {
     if (value.role != Role::kParameter) continue;
-    TensorShard shard{.name = value.name, .data = executor.persistent(value.name).data()};
+    TensorShard shard{.name = value.name,
+                      .memory = host_memory(host_span<float>(executor, value.name).data(), DType::kF32)};
     for (const Dim& dim : value.desc.dims) shard.global_shape.push_back(dim.extent);
     shard.buffer_shape = shard.extent = shard.global_shape;
     shard.offset.assign(shard.extent.size(), 0);
@@ -88,19 +90,21 @@ int run(const GenerateOptions& options, const CommandContext&) {
   job.data.tokenizer = (run_directory / "final" / "tokenizer.json").string();
   const auto tokenizer = complete_job(job);
   const StepPlan plan = compile_logits(job, cpu_threads(job.threads, 1));
-  CpuExecutor executor(plan, 0, MeshGroups(plan.mesh.axes.size()));
-  import_model(run_directory / "final", whole_parameters(plan.programs[0].graph, executor));
+  CpuExecutor executor(plan);
+  require_same_model(run_directory / "final", job.model);
+  const Graph& graph = plan.programs[0].graph;
+  import_model(run_directory / "final", whole_parameters(graph, executor), exported_tensors(graph));
 
   const RandomStream random(options.seed, "generate");
   std::vector<std::int32_t> text = tokenizer->encode(options.prompt);
   if (text.empty()) fail(Fault::kUsage, "--prompt: is empty; give at least one character");
-  const std::span<std::int32_t> window = executor.tokens(0, kTokens);
+  const std::span<std::int32_t> window = host_span<std::int32_t>(executor, kTokens);
   const std::size_t seq = window.size(), vocab = static_cast<std::size_t>(job.model.vocab);
   for (int i = 0; i < options.num_tokens; ++i) {
     const std::size_t start = text.size() > seq ? text.size() - seq : 0, length = text.size() - start;
     std::fill(window.begin(), window.end(), 0);  // what follows the text is not seen: attention is causal
     std::copy(text.begin() + static_cast<std::ptrdiff_t>(start), text.end(), window.begin());
-    executor.run(0);
+    executor.run(Action{.program = 0});
     const std::span<const float> logits = executor.output(0, 0).subspan(
         (length - 1) * vocab, static_cast<std::size_t>(tokenizer->vocab_size()));
     text.push_back(sample(logits, options, random.uniform(static_cast<std::uint64_t>(i))));

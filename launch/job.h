@@ -24,7 +24,7 @@ struct TrainConfig {
   bool global_batch_in_samples = false;     // true: the number above counts samples
   std::int64_t micro_batch = 0;             // samples a rank computes at once; 0: chosen by the plan
   std::int64_t steps = 1000;
-  std::string precision = "fp32";  // fp32
+  std::string precision = "fp32";  // fp32 | bf16
   double grad_clip = 1.0;          // 0: off
 };
 
@@ -32,12 +32,13 @@ struct MeshConfig {
   bool is_auto = true;    // layout = "auto": all ranks on data
   std::int64_t data = 1;  // 0: what the other axes leave
   std::int64_t tensor = 1;
+  std::string shard = "none";  // none | optimizer
   double bucket_bytes = 0;  // 0: chosen from the data-parallel degree
 };
 
 struct CheckpointConfig {
-  std::int64_t every_steps = 0;  // "500 steps"; 0: only at the end
-  double every_s = 0;            // "20m"
+  std::int64_t every_steps = 0;  // "500 steps"; 0: by time
+  double every_s = 20 * 60;      // "20m"; 0: see above
   std::int64_t keep = 3;
 };
 

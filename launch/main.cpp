@@ -35,6 +35,12 @@ void print_error(const std::string& message) {
   std::cerr << "error: " + message + '\n' << std::flush;
 }
 
+// To stop on purpose is no error.
+void print_agreed(const Error& error) {
+  if (error.fault() != Fault::kStopped) return print_error(error.what());
+  std::cerr << std::string(error.what()) + '\n' << std::flush;
+}
+
 // An error that every rank holds is rank 0's to tell. A rank that fails alone ends the others, which may be
 // waiting for it in a call.
 int report(World* world, const Error& error) {
@@ -45,7 +51,7 @@ int report(World* world, const Error& error) {
     return launched_rank() != 0 && error.fault() == Fault::kUsage ? 0 : error.exit_code();
   }
   if (error.agreed() || world->size() == 1) {
-    if (world->rank() == 0) print_error(error.what());
+    if (world->rank() == 0) print_agreed(error);
     return error.exit_code();
   }
   print_error(concat("rank ", world->rank(), " (", world->host(), "): ", error.what()));

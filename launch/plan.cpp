@@ -1,10 +1,10 @@
 // takt plan: compile one training step and print what every rank would do, without doing it.
-// Touches no device and no data. Exits 0 if the step fits in the memory of this host, 71 if it does not.
+// Touches no device and no data. Exits 0 if the step fits hosts like this one, 71 if it does not.
 #include <CLI/App.hpp>
 #include <iostream>
 
+#include "launch/compile_for_host.h"
 #include "launch/complete_job.h"
-#include "launch/cpu_threads.h"
 #include "launch/plan_text.h"
 #include "launch/registry.h"
 #include "launch/resolve_mesh.h"
@@ -49,9 +49,11 @@ int run(const PlanOptions& options, const CommandContext& context) {
       if (pass == options.after)
         std::cout << "program " << program << " after " << pass << "\n" << to_string(graph) << "\n";
     };
-  const StepPlan plan = compile_step(job, mesh, cpu_threads(job.threads, mesh.num_ranks()), observer);
-  if (options.after.empty()) std::cout << plan_text(plan, plan_batch(job, mesh));
-  require_memory(plan, plan_batch(job, mesh), 1);
+  const HostLimits host = limits_of_this_host();
+  const HostedStep step = compile_for_host(job, mesh, options.run.ranks_per_host, host, observer);
+  const BatchPlan batch = plan_batch(job, mesh);
+  if (options.after.empty()) std::cout << plan_text(step.plan, batch, step.ranks_on_host) << std::flush;
+  require_memory(step.plan, batch, step.ranks_on_host, host.memory_bytes);
   return 0;
 }
 

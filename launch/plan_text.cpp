@@ -13,13 +13,17 @@
 namespace takt {
 namespace {
 
+std::string plural(int amount, std::string_view word) {
+  return fmt::format("{} {}{}", amount, word, amount == 1 ? "" : "s");
+}
+
 std::string program_text(const Program& program, std::int64_t runs_a_step) {
   const ProgramCost cost = cost_of(program);
   std::string text = fmt::format("  {:<12} {:>4} nodes   {:>9} FLOP a run", program.name, cost.num_nodes,
                                  format_count(cost.flops));
   if (runs_a_step > 0) text += fmt::format("   {} a step", runs_a_step);
   for (const ProgramCost::Traffic& traffic : cost.traffic)
-    text += fmt::format("\n    {:<8} {:<15} {:>4} calls {:>9}", traffic.mesh_axis, traffic.op,
+    text += fmt::format("\n    {:<8} {:<15} {:>4} calls {:>9}", traffic.mesh_axes, traffic.op,
                         traffic.num_calls, format_bytes(traffic.num_bytes));
   return text + "\n";
 }
@@ -43,12 +47,14 @@ std::string memory_text(const StepPlan& plan) {
   return text;
 }
 
-std::string plan_text(const StepPlan& plan, const BatchPlan& batch) {
-  std::string text =
-      fmt::format("mesh {} ({} ranks, {} {} a rank)   batch {} samples = {} x {} accumulated x {}\n",
-                  to_string(plan.mesh), plan.mesh.num_ranks(), plan.num_threads,
-                  plan.num_threads == 1 ? "thread" : "threads", batch.samples_a_step,
-                  plan.mesh.size_of("data"), batch.num_micro_batches, batch.micro_batch);
+std::string plan_text(const StepPlan& plan, const BatchPlan& batch, int ranks_on_host) {
+  const int num_ranks = plan.mesh.num_ranks(), num_hosts = (num_ranks + ranks_on_host - 1) / ranks_on_host;
+  std::string text = fmt::format(
+      "mesh {} ({} on {} like this one, {} a host, {} a rank)   batch {} samples = {} x {} accumulated x "
+      "{}\n",
+      to_string(plan.mesh), plural(num_ranks, "rank"), plural(num_hosts, "host"),
+      std::min(ranks_on_host, num_ranks), plural(plan.num_threads, "thread"), batch.samples_a_step,
+      plan.mesh.size_of("data"), batch.num_micro_batches, batch.micro_batch);
   text += "memory of a rank\n" + memory_text(plan) + "programs of a rank\n";
   for (const Program& program : plan.programs)
     text += program_text(program, program.name == kMicroBatch ? batch.num_micro_batches
@@ -74,15 +80,16 @@ std::uint64_t host_memory_bytes() {
   return std::min(installed, cgroup_memory_bytes());
 }
 
-void require_memory(const StepPlan& plan, const BatchPlan& batch, int ranks_on_host) {
-  const std::uint64_t share = host_memory_bytes() / static_cast<std::uint64_t>(ranks_on_host);
+void require_memory(const StepPlan& plan, const BatchPlan& batch, int ranks_on_host,
+                    std::uint64_t memory_bytes) {
+  const std::uint64_t share = memory_bytes / static_cast<std::uint64_t>(ranks_on_host);
   if (plan.arena.num_bytes() <= share) return;
   std::string advice =
       batch.micro_batch > 1 ? fmt::format("a smaller train.micro_batch (now {}), ", batch.micro_batch) : "";
   fail(Fault::kMemory, "memory: a rank needs ", format_gib(plan.arena.num_bytes()), " but has ",
-       format_gib(share), " (the host's ", format_gib(host_memory_bytes()), " over ", ranks_on_host,
-       " ranks)\n", memory_text(plan), "  what helps: ", advice,
-       "a shorter model.seq, a larger mesh.layout tensor, or fewer ranks a host");
+       format_gib(share), " (the host's ", format_gib(memory_bytes), " over ", plural(ranks_on_host, "rank"),
+       ")\n", memory_text(plan), "  what helps: ", advice,
+       "a shorter model.seq, a larger mesh.layout tensor, or fewer ranks a host (--ranks-per-host)");
 }
 
 }  // namespace takt

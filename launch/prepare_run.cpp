@@ -4,10 +4,12 @@
 #include <filesystem>
 
 #include "collectives/share.h"
+#include "core/state/pretrained.h"
+#include "launch/compile_for_host.h"
 #include "launch/complete_job.h"
-#include "launch/cpu_threads.h"
 #include "launch/plan_text.h"
 #include "launch/resolve_mesh.h"
+#include "launch/stop_signal.h"
 #include "launch/version.h"
 
 namespace takt {
@@ -18,6 +20,7 @@ void open_data(PreparedRun& run) {
   const std::int64_t vocab = run.tokenizer ? run.tokenizer->vocab_size() : run.job.model.vocab;
   run.train = TokenDataset::open(run.job.data.train, vocab);
   run.train->require_samples(run.job.model.seq);
+  stop_if_requested();
   if (run.job.data.valid.empty()) return;
   run.valid = TokenDataset::open(run.job.data.valid, vocab);
   run.valid->require_samples(run.job.model.seq);
@@ -26,6 +29,33 @@ void open_data(PreparedRun& run) {
 void require_exists(const std::string& what, const std::string& path) {
   if (!path.empty() && !std::filesystem::exists(path))
     fail(Fault::kData, what, ": ", path, " does not exist");
+}
+
+void check_init(PreparedRun& run) {
+  const std::string& init = run.job.model.init;
+  if (init.empty()) return;
+  require_exists("model.init", init);
+  if (!require_same_model(init, run.job.model))
+    run.notices.push_back(concat("warning: no config.json lies beside model.init ", init,
+                                 "\n  the head split, rotary base, norm epsilon and activation of these "
+                                 "weights are taken from the job file unseen"));
+}
+
+void compile(PreparedRun& run, const RunOptions& options, const World& world) {
+  const int placed = world.ranks_on_host();
+  if (options.ranks_per_host && placed > *options.ranks_per_host)
+    fail(Fault::kUsage, "--ranks-per-host ", *options.ranks_per_host, ": the launcher placed ", placed,
+         " ranks on ", world.host(), "\n  Open MPI: mpirun --map-by ppr:", *options.ranks_per_host,
+         ":node; Slurm: srun --ntasks-per-node=", *options.ranks_per_host);
+  const HostLimits host = limits_of_this_host();
+  const auto stop_between_passes = [](std::string_view, std::string_view, const Graph&) {
+    stop_if_requested();
+  };
+  HostedStep step =
+      compile_for_host(run.job, run.mesh, options.ranks_per_host.value_or(placed), host, stop_between_passes);
+  require_memory(step.plan, run.batch, step.ranks_on_host, host.memory_bytes);
+  run.plan = std::move(step.plan);
+  run.memory_limit_bytes = host.memory_bytes / static_cast<std::uint64_t>(step.ranks_on_host);
 }
 
 // Everything that decides what a rank computes. A rank with another environment, file or binary would train
@@ -42,13 +72,14 @@ PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& e
     run.job = run.loaded.job;
     if (options.dry_run) return run;
     run.tokenizer = complete_job(run.job);
+    check_init(run);
     run.mesh = resolve_mesh(run.job.mesh, world.size(), run.job.model);
     run.batch = plan_batch(run.job, run.mesh);
-    run.plan = compile_step(run.job, run.mesh, cpu_threads(run.job.threads, world.ranks_on_host()));
-    require_memory(run.plan, run.batch, world.ranks_on_host());
-    require_exists("model.init", run.job.model.init);
+    compile(run, options, world);
+    stop_if_requested();
     if (options.resume != "auto" && options.resume != "never") require_exists("--resume", options.resume);
     open_data(run);
+    stop_if_requested();
     return run;
   });
 }

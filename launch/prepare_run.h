@@ -22,8 +22,10 @@ struct PreparedRun {
   Mesh mesh;
   BatchPlan batch;
   StepPlan plan;
+  std::uint64_t memory_limit_bytes = 0;  // of a rank
   std::optional<TokenDataset> train;
   std::optional<TokenDataset> valid;
+  std::vector<std::string> notices;  // what people must know before step 1
 };
 
 // Every rank calls it. Throws kConfig, kData or kMemory; no rank goes on if one fails.

@@ -8,6 +8,7 @@
 
 #include "collectives/agree.h"
 #include "collectives/share.h"
+#include "launch/ask_root.h"
 #include "launch/job_file.h"
 
 namespace takt {
@@ -53,6 +54,7 @@ void require_same_experiment(const std::string& saved_job, const Job& job) {
 void resume_from(const std::filesystem::path& checkpoint, Trainer& trainer, const Job& job,
                  Communicator& comm, const Notice& notice) {
   const TrainingCursor cursor = load_checkpoint(checkpoint, trainer.shards(), comm);
+  trainer.start();
   require_same(comm, fmt::format("{} {} {}", cursor.step, cursor.samples, cursor.effective_job),
                "checkpoint " + checkpoint.string());
   agree(comm, [&] { require_same_experiment(cursor.effective_job, job); });
@@ -62,13 +64,12 @@ void resume_from(const std::filesystem::path& checkpoint, Trainer& trainer, cons
 
 bool resume_newest(const std::filesystem::path& checkpoints, Trainer& trainer, const Job& job,
                    Communicator& comm, const Notice& notice) {
-  std::vector<std::string> names;
-  agree(comm, [&] {
-    if (comm.rank() != 0) return;
+  std::vector<std::string> found = lines_of(ask_root(comm, [&] {
+    std::vector<std::string> names;
     for (const std::filesystem::path& path : list_checkpoints(checkpoints))
       names.push_back(path.filename().string());
-  });
-  std::vector<std::string> found = lines_of(share_text(comm, joined(names)));
+    return joined(names);
+  }));
   for (; !found.empty(); found.pop_back()) {
     try {
       resume_from(checkpoints / found.back(), trainer, job, comm, notice);

@@ -1,7 +1,7 @@
 // One definition of the flags that name and change a job.
 #include "launch/run_options.h"
 
-#include <CLI/App.hpp>
+#include <CLI/CLI.hpp>
 
 namespace takt {
 
@@ -11,6 +11,12 @@ void add_job_options(CLI::App& app, RunOptions& options) {
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);  // else it would take JOB, where that comes behind
   app.add_option("--steps", options.steps, "Optimizer steps, instead of train.steps")->type_name("N");
+  app.add_option(
+         "--ranks-per-host", options.ranks_per_host,
+         "Ranks that share a host's memory and cores. plan: as many as fit; train: as the launcher placed "
+         "them")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
   app.footer("'takt keys' lists every key of the job file.");
 }
 

@@ -117,8 +117,8 @@ Keys train_keys() {
           "Optimizer steps of the whole run.")
           .also_known_as({"max_steps", "num_steps", "train_iters", "max_iters", "iterations"}),
       choice_key(
-          "train.precision", [](Job & j) -> auto& { return j.train.precision; }, {"fp32"},
-          "Element type of the computation.")
+          "train.precision", [](Job & j) -> auto& { return j.train.precision; }, {"fp32", "bf16"},
+          "What matrix products and attention compute in; weights, sums, norms and the loss stay in fp32.")
           .also_known_as({"dtype", "mixed_precision"}),
       number_key(
           "train.grad_clip", [](Job & j) -> auto& { return j.train.grad_clip; }, at_least(0), "",
@@ -171,6 +171,10 @@ Keys optimizer_keys() {
 Keys run_keys() {
   return {
       layout_key(),
+      choice_key(
+          "mesh.shard", [](Job & j) -> auto& { return j.mesh.shard; }, {"none", "optimizer"},
+          "What data ranks share instead of each having a copy: optimizer state and master weights (ZeRO-1).")
+          .also_known_as({"zero", "zero_stage", "fsdp", "distributed_optimizer"}),
       bucket_key(),
       checkpoint_every_key(),
       whole_key(

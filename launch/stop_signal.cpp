@@ -4,6 +4,8 @@
 #include <csignal>
 #include <initializer_list>
 
+#include "core/base/error.h"
+
 namespace takt {
 namespace {
 
@@ -24,6 +26,12 @@ void catch_stop_signals() {
 
 bool stop_requested() {
   return g_stop_requested != 0;
+}
+
+void stop_if_requested() {
+  if (stop_requested())
+    fail(Fault::kStopped, "stopped on request before the first step; nothing was lost (exit ",
+         static_cast<int>(Fault::kStopped), ")");
 }
 
 }  // namespace takt

@@ -7,6 +7,7 @@
 
 #include "core/base/rng.h"
 #include "core/passes/shard_ranges.h"
+#include "core/state/pretrained.h"
 #include "optimizers/optimizer.h"
 
 namespace takt {
@@ -16,9 +17,15 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+std::vector<AxisRange> ranges_of(const PersistentValue& value, const Mesh& mesh, std::span<const int> coordinates) {
+  std::vector<AxisRange> ranges;
+  for (const Dim& dim : value.global_dims) ranges.push_back(range_of(dim, value.placement, mesh, coordinates));
+  return ranges;
+}
+
 // Calls body(local element, global element) for every element of a rank's buffer that exists globally.
 template <class Body>
-void for_each_element(const Value& value, std::span<const AxisRange> ranges, const Body& body) {
+void for_each_element(const PersistentValue& value, std::span<const AxisRange> ranges, const Body& body) {
   const Dims& local = value.desc.dims;
   std::vector<std::int64_t> at(local.size());
   for (std::int64_t i = 0; i < num_elements(local); ++i) {
@@ -33,13 +40,6 @@ void for_each_element(const Value& value, std::span<const AxisRange> ranges, con
   }
 }
 
-std::vector<AxisRange> ranges_of(const Value& value, const Mesh& mesh, std::span<const int> coordinates) {
-  std::vector<AxisRange> ranges;
-  for (std::size_t d = 0; d < value.desc.dims.size(); ++d)
-    ranges.push_back(range_of(value, d, mesh, coordinates));
-  return ranges;
-}
-
 // Of the ranks that hold the same piece, the first one saves it.
 bool is_first_replica(const Placement& placement, std::span<const int> coordinates) {
   for (std::size_t m = 0; m < placement.size(); ++m)
@@ -47,7 +47,7 @@ bool is_first_replica(const Placement& placement, std::span<const int> coordinat
   return true;
 }
 
-bool is_saved(const Value& value) {
+bool is_saved(const PersistentValue& value) {
   return value.role == Role::kParameter || value.role == Role::kState;
 }
 
@@ -58,19 +58,16 @@ Trainer::Trainer(const Job& job, const StepPlan& plan, Communicator& world)
       plan_(plan),
       world_(world),
       batch_(plan_batch(job, plan.mesh)),
-      groups_(plan.mesh, world),
-      executor_(plan, world.rank(), groups_.groups()),
-      micro_batch_(plan.index_of(kMicroBatch)),
-      update_(plan.index_of(kUpdate)),
-      evaluate_(plan.index_of(kEvaluate)),
+      groups_(plan, world),
+      executor_(plan, world.rank(), groups_),
       samples_(static_cast<std::size_t>(batch_.micro_batch)) {
   cursor_.seed = job.seed;
 }
 
 void Trainer::initialize_weights() {
-  for (const Value& value : plan_.programs[micro_batch_].graph.values()) {
+  for (const PersistentValue& value : plan_.table.values()) {
     if (value.role != Role::kParameter) continue;
-    const std::span<float> data = executor_.persistent(value.name);
+    std::vector<float> data(static_cast<std::size_t>(value.desc.num_elements()));
     const ParameterInfo& info = value.parameter.value();
     const RandomStream random(job_.seed, value.name);
     for_each_element(value, ranges_of(value, plan_.mesh, executor_.coordinates()),
@@ -81,7 +78,13 @@ void Trainer::initialize_weights() {
                                                 : (info.init == ParameterInfo::Init::kOnes ? 1.0f : 0.0f);
                        data[static_cast<std::size_t>(local)] = number;
                      });
+    executor_.write(value.name, std::as_bytes(std::span(data)));
   }
+  start();
+}
+
+void Trainer::start() {
+  executor_.run(plan_.start);
 }
 
 int Trainer::data_rank() const {
@@ -89,38 +92,40 @@ int Trainer::data_rank() const {
   return axis < 0 ? 0 : executor_.coordinates()[static_cast<std::size_t>(axis)];
 }
 
-void Trainer::load_micro_batch(std::size_t program, const TokenDataset& data) {
-  const std::span<std::int32_t> tokens = executor_.tokens(program, kTokens),
-                                targets = executor_.tokens(program, kTargets);
+void Trainer::load_micro_batch(const TokenDataset& data, int micro_batch) {
   const std::int64_t seq = job_.model.seq;
+  tokens_.resize(samples_.size() * static_cast<std::size_t>(seq));
+  targets_.resize(tokens_.size());
   for (std::size_t i = 0; i < samples_.size(); ++i) {
     const std::size_t at = i * static_cast<std::size_t>(seq);
-    data.sample(samples_[i], seq, &tokens[at], &targets[at]);
+    data.sample(samples_[i], seq, &tokens_[at], &targets_[at]);
   }
+  executor_.write(kTokens, std::as_bytes(std::span(tokens_)), micro_batch);
+  executor_.write(kTargets, std::as_bytes(std::span(targets_)), micro_batch);
 }
 
+// Before a program runs, its inputs are written: the samples of its micro-batch, or the numbers of this step. Ranks own
+// neighbouring samples: data rank d has micro-batches d M to d M + M - 1 of the global batch.
 StepResult Trainer::step(const TokenDataset& data, const DataOrder& order) {
   StepResult result;
   const auto start = std::chrono::steady_clock::now();
   executor_.reset_times();
-  executor_.zero_accumulators();
-  for (std::int64_t m = 0; m < batch_.num_micro_batches; ++m) {
-    const std::int64_t first =
-        cursor_.samples + m * batch_.samples_a_micro_batch + data_rank() * batch_.micro_batch;
-    for (std::size_t i = 0; i < samples_.size(); ++i)
-      samples_[i] = order.at(first + static_cast<std::int64_t>(i));
-    load_micro_batch(micro_batch_, data);
-    executor_.run(micro_batch_);
-  }
-  result.forward_backward_s = seconds_since(start);
   const StepHyper hyper = hyper_at(job_.optimizer, cursor_.step + 1, job_.train.steps);
-  const std::span<float> input = executor_.scalars(update_, kHyper);
-  input[0] = hyper.lr;
-  input[1] = hyper.correction1;
-  input[2] = hyper.correction2;
-  executor_.run(update_);
-  result.loss = static_cast<double>(executor_.output(update_, 0)[0]);
-  result.grad_norm = static_cast<double>(executor_.output(update_, 1)[0]);
+  executor_.write(kHyper, std::as_bytes(std::span(&hyper, 1)));
+  for (const Action& action : plan_.step) {
+    const bool is_run = action.kind == Action::Kind::kRun;
+    const std::string_view program = plan_.programs[static_cast<std::size_t>(action.program)].name;
+    if (is_run && program == kMicroBatch) {
+      const std::int64_t first = cursor_.samples + (data_rank() * batch_.num_micro_batches + action.micro_batch) *
+                                                       batch_.micro_batch;
+      for (std::size_t i = 0; i < samples_.size(); ++i) samples_[i] = order.at(first + static_cast<std::int64_t>(i));
+      load_micro_batch(data, action.micro_batch);
+    }
+    if (is_run && program == kUpdate) result.forward_backward_s = seconds_since(start);
+    executor_.run(action);
+  }
+  result.loss = static_cast<double>(scalar(kLossOfStep));
+  result.grad_norm = static_cast<double>(scalar(kGradNorm));
   result.lr = static_cast<double>(hyper.lr);
   result.update_s = seconds_since(start) - result.forward_backward_s;
   result.collective_s = executor_.collective_time_s();
@@ -129,38 +134,52 @@ StepResult Trainer::step(const TokenDataset& data, const DataOrder& order) {
   return result;
 }
 
-Evaluation Trainer::evaluate(const TokenDataset& data, std::int64_t num_samples, const Tokenizer* tokenizer) {
+float Trainer::scalar(std::string_view output) const {
+  float number = 0;
+  executor_.read(output, std::as_writable_bytes(std::span(&number, 1)));
+  return number;
+}
+
+Evaluation Trainer::evaluate(const TokenDataset& data, std::int64_t num_samples, const Tokenizer* tokenizer,
+                             const std::function<bool()>& stop) {
   const std::int64_t available = data.num_samples(job_.model.seq), seq = job_.model.seq;
   num_samples = num_samples > 0 ? std::min(num_samples, available) : available;
   double sums[3] = {};  // nats, tokens, bytes
   for (std::int64_t first = 0; first < num_samples; first += batch_.samples_a_micro_batch) {
+    if (stop && stop()) return {.was_stopped = true};
     const std::int64_t mine = first + data_rank() * batch_.micro_batch;
     // Past the end the last sample is computed again, so that all ranks run the same programs, but not
     // counted.
     for (std::size_t i = 0; i < samples_.size(); ++i)
       samples_[i] = std::min(mine + static_cast<std::int64_t>(i), num_samples - 1);
-    load_micro_batch(evaluate_, data);
+    load_micro_batch(data, 0);
     const std::int64_t counted = std::clamp<std::int64_t>(num_samples - mine, 0, batch_.micro_batch) * seq;
-    // Targets are read before the run: an input's storage is free after its last reader.
-    const auto targets = executor_.tokens(evaluate_, kTargets).first(static_cast<std::size_t>(counted));
-    for (const std::int32_t target : targets)
+    for (const std::int32_t target : std::span(targets_).first(static_cast<std::size_t>(counted)))
       sums[2] += tokenizer != nullptr ? static_cast<double>(tokenizer->num_bytes(target)) : 0.0;
-    executor_.run(evaluate_);
-    const auto losses = executor_.output(evaluate_, 0).first(static_cast<std::size_t>(counted));
+    executor_.run(plan_.evaluate);
+    losses_.resize(targets_.size());
+    executor_.read(kLosses, std::as_writable_bytes(std::span(losses_)));
+    const auto losses = std::span(losses_).first(static_cast<std::size_t>(counted));
     for (const float loss : losses) sums[0] += static_cast<double>(loss);
     sums[1] += static_cast<double>(counted);
   }
-  const int axis = plan_.mesh.find("data");
-  Communicator* group = axis < 0 ? nullptr : groups_.groups()[static_cast<std::size_t>(axis)];
-  if (group != nullptr) group->all_reduce(sums, 3, DType::kF64, ReduceOp::kSum, {"validation sums"});
+  // Ranks of one data group's other axes hold the same sums: each counts once.
+  if (!is_first_along_all_but("data")) std::fill(std::begin(sums), std::end(sums), 0.0);
+  world_.all_reduce(sums, 3, DType::kF64, ReduceOp::kSum, {"validation sums"});
   Evaluation evaluation{.loss = sums[0] / sums[1], .bits_per_byte = std::nullopt};
   if (tokenizer != nullptr && sums[2] > 0) evaluation.bits_per_byte = sums[0] / std::numbers::ln2 / sums[2];
   return evaluation;
 }
 
+bool Trainer::is_first_along_all_but(const Axis& mesh_axis) const {
+  for (std::size_t m = 0; m < plan_.mesh.axes.size(); ++m)
+    if (plan_.mesh.axes[m].name != mesh_axis && executor_.coordinates()[m] != 0) return false;
+  return true;
+}
+
 std::vector<TensorShard> Trainer::shards() {
   std::vector<TensorShard> shards;
-  for (const Value& value : plan_.programs[update_].graph.values()) {
+  for (const PersistentValue& value : plan_.table.values()) {
     if (!is_saved(value)) continue;
     TensorShard shard{.name = value.name, .is_optimizer = value.role == Role::kState};
     const std::vector<AxisRange> ranges = ranges_of(value, plan_.mesh, executor_.coordinates());
@@ -171,7 +190,7 @@ std::vector<TensorShard> Trainer::shards() {
       shard.offset.push_back(std::min(ranges[d].offset, value.global_dims[d].extent));
       shard.extent.push_back(ranges[d].num_valid);
     }
-    shard.data = executor_.persistent(value.name).data();
+    shard.memory = host_memory(host_span<float>(executor_, value.name).data(), shard.dtype);
     shard.writes = is_first_replica(value.placement, executor_.coordinates());
     shards.push_back(std::move(shard));
   }
@@ -180,28 +199,20 @@ std::vector<TensorShard> Trainer::shards() {
 
 bool Trainer::weights_are_finite() {
   std::int32_t any_bad = 0;
-  for (const Value& value : plan_.programs[update_].graph.values())
+  for (const PersistentValue& value : plan_.table.values())
     if (value.role == Role::kParameter)
-      for (const float weight : executor_.persistent(value.name)) any_bad |= std::isfinite(weight) ? 0 : 1;
+      for (const float weight : host_span<float>(executor_, value.name)) any_bad |= std::isfinite(weight) ? 0 : 1;
   world_.all_reduce(&any_bad, 1, DType::kI32, ReduceOp::kMax, {"weights that are not finite"});
   return any_bad == 0;
 }
 
 std::vector<ExportedTensor> Trainer::exported() const {
-  std::vector<ExportedTensor> tensors;
-  for (const Value& value : plan_.programs[micro_batch_].graph.values()) {
-    if (value.role != Role::kParameter) continue;
-    ExportedTensor tensor{value.name, value.parameter.value().export_shape};
-    if (tensor.shape.empty())
-      for (const Dim& dim : value.global_dims) tensor.shape.push_back(dim.extent);
-    tensors.push_back(std::move(tensor));
-  }
-  return tensors;
+  return exported_tensors(plan_.programs[plan_.index_of(kUpdate)].graph);
 }
 
 std::int64_t Trainer::num_parameters() const {
   std::int64_t total = 0;
-  for (const Value& value : plan_.programs[micro_batch_].graph.values())
+  for (const PersistentValue& value : plan_.table.values())
     if (value.role == Role::kParameter) total += num_elements(value.global_dims);
   return total;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,8 +29,9 @@ struct StepResult {
 };
 
 struct Evaluation {
-  double loss = 0;                      // mean over tokens, nats
-  std::optional<double> bits_per_byte;  // where a tokenizer is given
+  double loss = 0;                           // mean over tokens, nats
+  std::optional<double> bits_per_byte = {};  // where a tokenizer is given
+  bool was_stopped = false;                  // then there are no numbers
 };
 
 // Every rank of `world` makes one and makes the same calls. Plan and job are borrowed.
@@ -41,12 +43,17 @@ class Trainer {
   // index.
   void initialize_weights();
 
+  // After weights were loaded or imported: computes what is derived from them. initialize_weights does it itself.
+  void start();
+
   // One optimizer step on the next samples in `order`; moves the cursor on. Where loss or gradients are not
   // finite, the weights stay as they were: the caller looks at the result.
   StepResult step(const TokenDataset& data, const DataOrder& order);
 
   // The mean loss over the first `num_samples` samples of `data` (0: all), each counted once on any mesh.
-  Evaluation evaluate(const TokenDataset& data, std::int64_t num_samples, const Tokenizer* tokenizer);
+  // Between micro-batches every rank asks `stop`, where one is given, which must say the same on all.
+  Evaluation evaluate(const TokenDataset& data, std::int64_t num_samples, const Tokenizer* tokenizer,
+                      const std::function<bool()>& stop = {});
 
   // This rank's parameters and optimizer state, for save_checkpoint and load_checkpoint. Valid while the
   // trainer lives.
@@ -66,17 +73,21 @@ class Trainer {
  private:
   int data_rank() const;
   // Writes tokens and targets of samples_ where the program reads them.
-  void load_micro_batch(std::size_t program, const TokenDataset& data);
+  void load_micro_batch(const TokenDataset& data, int micro_batch);
+  float scalar(std::string_view output) const;
+  bool is_first_along_all_but(const Axis& mesh_axis) const;
 
   const Job& job_;
   const StepPlan& plan_;
   Communicator& world_;
   BatchPlan batch_;
-  OwnedMeshGroups groups_;
+  MeshGroups groups_;
   CpuExecutor executor_;
-  std::size_t micro_batch_, update_, evaluate_;  // program numbers
   TrainingCursor cursor_;
-  std::vector<std::int64_t> samples_;  // of one micro-batch; kept, so that a step allocates nothing
+  // Of one micro-batch; kept, so that a step allocates nothing.
+  std::vector<std::int64_t> samples_;
+  std::vector<std::int32_t> tokens_, targets_;
+  std::vector<float> losses_;
 };
 
 }  // namespace takt

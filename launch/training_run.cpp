@@ -12,8 +12,8 @@
 #include "core/device/cpu_peak.h"
 #include "core/device/onednn.h"
 #include "core/models/registry.h"
-#include "launch/plan_text.h"
-#include "launch/resume.h"
+#include "launch/ask_root.h"
+#include "launch/start_weights.h"
 #include "launch/stop_signal.h"
 #include "launch/version.h"
 
@@ -39,6 +39,17 @@ double peak_of_ranks(int num_threads, Communicator& comm) {
   return peak;
 }
 
+// What a launcher does with a signal decides which one is safe: Open MPI's mpirun kills its ranks about a second
+// after SIGINT or SIGTERM, and no step may take that short.
+std::string stop_advice() {
+  const LauncherView launcher = launcher_view();
+  if (launcher.open_mpi_ranks || launcher.pmi_ranks)
+    return "to stop with a checkpoint: SIGUSR1 to mpirun; Ctrl-C or SIGTERM there kills the ranks within a "
+           "second";
+  if (launcher.slurm_step) return "to stop with a checkpoint: scancel --signal=USR1 to the job step";
+  return "to stop with a checkpoint: Ctrl-C, SIGTERM or SIGUSR1";
+}
+
 std::string joined(const std::vector<std::string>& words) {
   std::string line;
   for (const std::string& word : words) line += (line.empty() ? "" : " ") + word;
@@ -57,28 +68,38 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
       flops_a_step_(cost_of(prepared.plan.programs[prepared.plan.index_of(kMicroBatch)]).useful_flops *
                     static_cast<double>(prepared.batch.num_micro_batches)) {
   open_directory(options, context);
-  start_weights(options);
+  saved_directory_ = start_weights(directory_, options.resume, prepared, trainer_, world_.comm(),
+                                   [&](std::string_view text) {
+                                     if (is_root()) console_->print(text);
+                                   });
   first_step_ = trainer_.cursor().step;
+  if (!saved_directory_.empty()) saved_step_ = first_step_;
   agree(world_.comm(), [&] {
     if (!is_root()) return;
+    keep_earlier_metrics();
+    last_loss_ = number_of_step(directory_.metrics(), first_step_, "loss");
     metrics_ = std::make_unique<MetricsWriter>(directory_.metrics(), first_step_);
     print_header();
+    console_->print(stop_advice());
+    for (const std::string& notice : prepared_.notices) console_->print(notice);
   });
 }
 
 // Root makes the directory and tells the others its name.
 void TrainingRun::open_directory(const RunOptions& options, const CommandContext& context) {
   agree(world_.comm(), [&] {
+    stop_if_requested();
     if (!is_root()) return;
     directory_ = options.out
                      ? open_run_directory(*options.out)
                      : create_run_directory("runs", prepared_.job.name, run_timestamp(std::time(nullptr)));
-    const bool used = !list_checkpoints(directory_.checkpoints()).empty();
-    if (used && options.resume == "never")
-      fail(Fault::kUsage, "--resume never: ", directory_.path.string(), " holds a run already",
-           "\n  choose another --out, or --resume auto to go on with it");
+    lock_ = std::make_unique<RunLock>(directory_.path);
+    require_resumable(directory_, options.resume);
     describe(context);
     console_ = std::make_unique<Console>(directory_.path / "console.log");
+    if (!lock_->is_held())
+      console_->print(concat("warning: the file system of ", directory_.path.string(),
+                             " has no locks: nothing keeps a second run out of it"));
   });
   directory_.path = share_text(world_.comm(), directory_.path.string());
 }
@@ -95,28 +116,13 @@ void TrainingRun::describe(const CommandContext& context) {
                                             {"threads_a_rank", std::to_string(prepared_.plan.num_threads)}}});
 }
 
-// The run directory's own checkpoints come first: a requeued command goes on, also one with --resume PATH.
-void TrainingRun::start_weights(const RunOptions& options) {
-  const Job& job = prepared_.job;
-  Communicator& comm = world_.comm();
-  const Notice notice = [&](std::string_view text) {
-    if (is_root()) console_->print(text);
-  };
-  if (options.resume != "never" && resume_newest(directory_.checkpoints(), trainer_, job, comm, notice)) {
-    saved_step_ = trainer_.cursor().step;
-    saved_directory_ = directory_.checkpoints() / checkpoint_name(saved_step_);
-    return;
-  }
-  if (options.resume != "never" && options.resume != "auto") {
-    const std::filesystem::path from = options.resume;
-    if (!agree(comm, [&] { return std::filesystem::is_directory(from / "checkpoint"); }))
-      resume_from(from, trainer_, job, comm, notice);
-    else if (!resume_newest(from / "checkpoint", trainer_, job, comm, notice))
-      agree(comm, [&] { fail(Fault::kData, "--resume: ", from.string(), " has no checkpoint"); });
-    return;
-  }
-  trainer_.initialize_weights();
-  if (!job.model.init.empty()) agree(comm, [&] { import_model(job.model.init, trainer_.shards()); });
+// Without a checkpoint of its own a run begins anew, but what an earlier one measured here is not its to wipe.
+void TrainingRun::keep_earlier_metrics() {
+  if (!saved_directory_.empty()) return;
+  const std::filesystem::path kept = set_aside(directory_.metrics());
+  if (!kept.empty())
+    console_->print(
+        concat("an earlier run left metrics here but no checkpoint: they are kept in ", kept.string()));
 }
 
 void TrainingRun::print_header() {
@@ -126,32 +132,31 @@ void TrainingRun::print_header() {
   for (const Value& value : prepared_.plan.programs[prepared_.plan.index_of(kUpdate)].graph.values())
     if (value.role == Role::kParameter || value.role == Role::kState)
       checkpoint_bytes += static_cast<std::uint64_t>(num_elements(value.global_dims)) * 4;
-  console_->print(RunHeader{
-      .version = version(),
-      .build = build_summary(),
-      .run_directory = directory_.path.string(),
-      .num_ranks = world_.size(),
-      .num_hosts = world_.num_hosts(),
-      .launcher = world_.launcher(),
-      .backend = "cpu: oneDNN " + onednn_version() + " " + onednn_isa(),
-      .num_threads = prepared_.plan.num_threads,
-      .peak_flops_per_s = peak_flops_per_s_,
-      .model = job.model.kind + " (" + job.model.family + ")",
-      .num_parameters = trainer_.num_parameters(),
-      .num_train_tokens = prepared_.train->num_tokens(),
-      .num_valid_tokens = prepared_.valid ? prepared_.valid->num_tokens() : 0,
-      .mesh = to_string(prepared_.mesh),
-      .batch_tokens = batch.samples_a_step * job.model.seq,
-      .data_ranks = prepared_.mesh.size_of("data"),
-      .accumulated = batch.num_micro_batches,
-      .micro_batch = batch.micro_batch,
-      .seq = job.model.seq,
-      .memory_bytes = prepared_.plan.arena.num_bytes(),
-      .memory_limit_bytes = host_memory_bytes() / static_cast<std::uint64_t>(world_.ranks_on_host()),
-      .checkpoint_bytes = checkpoint_bytes,
-      .checkpoint_steps = job.checkpoint.every_steps,
-      .checkpoint_s = job.checkpoint.every_s,
-      .steps = job.train.steps});
+  console_->print(RunHeader{.version = version(),
+                            .build = build_summary(),
+                            .run_directory = directory_.path.string(),
+                            .num_ranks = world_.size(),
+                            .num_hosts = world_.num_hosts(),
+                            .launcher = world_.launcher(),
+                            .backend = "cpu: oneDNN " + onednn_version() + " " + onednn_isa(),
+                            .num_threads = prepared_.plan.num_threads,
+                            .peak_flops_per_s = peak_flops_per_s_,
+                            .model = job.model.kind + " (" + job.model.family + ")",
+                            .num_parameters = trainer_.num_parameters(),
+                            .num_train_tokens = prepared_.train->num_tokens(),
+                            .num_valid_tokens = prepared_.valid ? prepared_.valid->num_tokens() : 0,
+                            .mesh = to_string(prepared_.mesh),
+                            .batch_tokens = batch.samples_a_step * job.model.seq,
+                            .data_ranks = prepared_.mesh.size_of("data"),
+                            .accumulated = batch.num_micro_batches,
+                            .micro_batch = batch.micro_batch,
+                            .seq = job.model.seq,
+                            .memory_bytes = prepared_.plan.arena.num_bytes(),
+                            .memory_limit_bytes = prepared_.memory_limit_bytes,
+                            .checkpoint_bytes = checkpoint_bytes,
+                            .checkpoint_steps = job.checkpoint.every_steps,
+                            .checkpoint_s = job.checkpoint.every_s,
+                            .steps = job.train.steps});
 }
 
 int TrainingRun::run() {
@@ -162,25 +167,50 @@ int TrainingRun::run() {
                                   job.train.steps, directory_.final_model().string()));
     return 0;
   }
-  bool stopped = false;
   start_ = last_save_ = Clock::now();
-  while (trainer_.cursor().step < job.train.steps && !stopped) {
+  if (owes_validation()) validate();
+  if (!is_stopped_) is_stopped_ = share_stop();
+  if (!is_stopped_) train();
+  return finish();
+}
+
+void TrainingRun::train() {
+  const Job& job = prepared_.job;
+  while (trainer_.cursor().step < job.train.steps && !is_stopped_) {
     const Clock::time_point before = Clock::now();
     last_ = trainer_.step(*prepared_.train, order_);
     const StepTimes times = share_times(last_, seconds_between(before, Clock::now()));
     require_finite(last_);
+    last_loss_ = last_.loss;
     report_step(last_, times);
     const std::int64_t step = trainer_.cursor().step;
+    // After the last step only a validation is worth interrupting.
+    is_stopped_ = times.stop > 0 && (step < job.train.steps || prepared_.valid);
     if ((job.eval.every > 0 && step % job.eval.every == 0) || step == job.train.steps) validate();
-    stopped = times.stop > 0;
-    if (times.checkpoint_due > 0 || stopped) save();
+    if (times.checkpoint_due > 0 || is_stopped_) save();
   }
-  return finish(stopped && trainer_.cursor().step < job.train.steps);
+  if (!is_stopped_) validate();
+}
+
+// An evaluation that was due at the checkpoint and interrupted: so that a stopped run leaves the same numbers.
+bool TrainingRun::owes_validation() const {
+  const std::int64_t every = prepared_.job.eval.every;
+  return ask_root_whether(world_.comm(), [&] {
+    return every > 0 && first_step_ > 0 && first_step_ % every == 0 && last_loss_ &&
+           !number_of_step(directory_.metrics(), first_step_, "valid_loss");
+  });
+}
+
+// All ranks stop if one was asked to.
+bool TrainingRun::share_stop() {
+  std::int32_t stop = stop_requested() ? 1 : 0;
+  world_.comm().all_reduce(&stop, 1, DType::kI32, ReduceOp::kMax, {"stop"});
+  return stop != 0;
 }
 
 // The same command again, after the end: what the run left behind stays as it is.
 bool TrainingRun::is_finished() const {
-  return agree(world_.comm(), [&] {
+  return ask_root_whether(world_.comm(), [&] {
     return trainer_.cursor().step >= prepared_.job.train.steps && first_step_ > 0 &&
            std::filesystem::exists(directory_.summary()) &&
            std::filesystem::exists(directory_.final_model() / "config.json");
@@ -255,9 +285,13 @@ void TrainingRun::fail_numerics(const std::string& what) const {
 }
 
 void TrainingRun::validate() {
-  if (!prepared_.valid || validated_step_ == trainer_.cursor().step) return;
+  if (!prepared_.valid || validated_step_ == trainer_.cursor().step || is_stopped_) return;
   const Clock::time_point before = Clock::now();
-  evaluation_ = trainer_.evaluate(*prepared_.valid, prepared_.job.eval.samples, prepared_.tokenizer.get());
+  const Evaluation evaluation = trainer_.evaluate(*prepared_.valid, prepared_.job.eval.samples,
+                                                  prepared_.tokenizer.get(), [&] { return share_stop(); });
+  is_stopped_ = evaluation.was_stopped;
+  if (is_stopped_) return;
+  evaluation_ = evaluation;
   validated_step_ = trainer_.cursor().step;
   double& best = trainer_.cursor().best_valid_loss;
   const bool is_best = std::isfinite(evaluation_->loss) && (best == 0 || evaluation_->loss < best);
@@ -318,17 +352,17 @@ std::vector<SectionTime> TrainingRun::section_times() {
   return sections;
 }
 
-int TrainingRun::finish(bool stopped) {
-  if (!stopped) validate();
-  save();
+int TrainingRun::finish() {
+  const bool is_new = trainer_.cursor().step == 0;  // then there is nothing to lose
+  if (!is_new) save();
   const std::vector<SectionTime> sections = section_times();
-  const int exit_code = stopped ? static_cast<int>(Fault::kStopped) : 0;
+  const int exit_code = is_stopped_ ? static_cast<int>(Fault::kStopped) : 0;
   agree(world_.comm(), [&] {
     if (!is_root()) return;
-    if (!stopped) export_final();
+    if (!is_stopped_) export_final();
     const RunSummary summary = summarize(exit_code);
     write_summary(directory_.summary(), summary);
-    if (stopped)
+    if (is_stopped_)
       console_->print(fmt::format(
           "stopped on request at step {}; the same command with --out {} goes on from there (exit {})",
           summary.steps, directory_.path.string(), exit_code));
@@ -345,7 +379,7 @@ RunSummary TrainingRun::summarize(int exit_code) const {
                      .steps = steps,
                      .tokens = trainer_.cursor().samples * seq,
                      .time_s = seconds_between(start_, Clock::now()),
-                     .loss = last_.loss};
+                     .loss = last_loss_};
   if (evaluation_) {
     summary.valid_loss = evaluation_->loss;
     summary.valid_bits_per_byte = evaluation_->bits_per_byte;
@@ -359,6 +393,14 @@ RunSummary TrainingRun::summarize(int exit_code) const {
 
 void TrainingRun::print_done(const RunSummary& summary, const std::vector<SectionTime>& sections) {
   const auto tokens_a_step = static_cast<double>(prepared_.batch.samples_a_step * prepared_.job.model.seq);
+  if (trainer_.cursor().step == first_step_) {  // a speed of no steps is no speed
+    console_->print(DoneLine{.steps = summary.steps,
+                             .num_tokens = summary.tokens,
+                             .time_s = summary.time_s,
+                             .loss = summary.loss,
+                             .valid_loss = summary.valid_loss});
+    return;
+  }
   console_->print(DoneLine{
       .steps = summary.steps,
       .num_tokens = summary.tokens,

@@ -10,6 +10,7 @@
 
 #include "core/state/metrics.h"
 #include "core/state/run_directory.h"
+#include "core/state/run_lock.h"
 #include "launch/command.h"
 #include "launch/console.h"
 #include "launch/prepare_run.h"
@@ -39,18 +40,21 @@ class TrainingRun {
   };
 
   bool is_finished() const;
+  bool owes_validation() const;
+  bool share_stop();
   bool is_root() const { return world_.rank() == 0; }
   void open_directory(const RunOptions& options, const CommandContext& context);
-  void start_weights(const RunOptions& options);
+  void keep_earlier_metrics();
   void print_header();
   void describe(const CommandContext& context);
   StepTimes share_times(const StepResult& result, double step_s);
   void report_step(const StepResult& result, const StepTimes& times);
   void require_finite(const StepResult& result) const;
+  void train();
   [[noreturn]] void fail_numerics(const std::string& what) const;
   void validate();
   void save();
-  int finish(bool stopped);
+  int finish();
   RunSummary summarize(int exit_code) const;
   void print_done(const RunSummary& summary, const std::vector<SectionTime>& sections);
   void export_final();
@@ -63,6 +67,7 @@ class TrainingRun {
   DataOrder order_;
   double flops_a_step_ = 0;  // matrix products and attention, forward and backward, once, over all ranks
   RunDirectory directory_;
+  std::unique_ptr<RunLock> lock_;           // root only
   std::unique_ptr<Console> console_;        // root only
   std::unique_ptr<MetricsWriter> metrics_;  // root only
   Clock::time_point start_ = Clock::now();
@@ -72,8 +77,10 @@ class TrainingRun {
   std::filesystem::path saved_directory_;  // of saved_step_; empty: none yet
   std::int64_t validated_step_ = -1;
   StepResult last_;
+  std::optional<double> last_loss_;  // of the last step, also of an earlier process; none: not known
   std::optional<Evaluation> evaluation_;
   SectionSums sums_;
+  bool is_stopped_ = false;  // on request, before the run was done; the same on all ranks
 };
 
 }  // namespace takt

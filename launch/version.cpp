@@ -22,7 +22,7 @@ void add_options(CLI::App&, NoOptions&) {}
 
 bool has_backend(std::string_view name) {
   return std::ranges::any_of(collective_backends(), [name](const CollectiveBackend& backend) {
-    return backend.name == name && backend.compiled_in;
+    return backend.name == name && backend.compiled_in();
   });
 }
 
@@ -31,7 +31,7 @@ int run(const NoOptions&, const CommandContext&) {
                            mpi_library_name());
   for (const CollectiveBackend& backend : collective_backends())
     std::cout << fmt::format("  {:<8} {:<14} {}\n", backend.name,
-                             backend.compiled_in ? "yes" : "not built in", backend.summary);
+                             backend.compiled_in() ? "yes" : "not built in", backend.summary);
   std::cout << fmt::format("executors\n  {:<8} oneDNN {}, {}\n  {:<8} {}\n", "cpu", onednn_version(),
                            onednn_isa(), "cuda",
                            has_backend("nccl")

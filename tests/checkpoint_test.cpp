@@ -17,6 +17,7 @@
 #include "core/state/files.h"
 #include "core/state/region.h"
 #include "core/state/safetensors.h"
+#include "core/state/save_lock.h"
 #include "tests/sharded_state.h"
 
 namespace takt {
@@ -103,7 +104,8 @@ std::vector<path> files_in(const path& directory) {
 
 std::vector<std::string> names_in(const path& directory) {
   std::vector<std::string> names;
-  for (const path& file : files_in(directory)) names.push_back(file.filename().string());
+  for (const path& file : files_in(directory))
+    if (file.filename() != ".lock") names.push_back(file.filename().string());
   return names;
 }
 
@@ -119,6 +121,35 @@ TEST(Checkpoint, AnySplitLoadsWhatAnySplitWrote) {
       expect_loads(directory, loaded);
     }
   }
+}
+
+// Shards whose memory the host does not reach are saved and loaded through their calls alone, in elements of
+// two bytes and with padding between the rows. More than a window's bytes, so that the window moves.
+TEST(Checkpoint, MemoryOfADeviceIsReachedByItsCalls) {
+  constexpr std::int64_t kRows = 3001, kColumns = 3000, kPaddedColumns = 3008;
+  const auto shard_in = [](std::vector<std::uint16_t>& device) {
+    ShardMemory memory = host_memory(device.data(), DType::kBF16);
+    memory.host = nullptr;
+    return TensorShard{.name = "w",
+                       .dtype = DType::kBF16,
+                       .global_shape = {kRows, kColumns},
+                       .buffer_shape = {kRows, kPaddedColumns},
+                       .offset = {0, 0},
+                       .extent = {kRows, kColumns},
+                       .memory = memory};
+  };
+  std::vector<std::uint16_t> device(kRows * kPaddedColumns);
+  for (std::size_t i = 0; i < device.size(); ++i) device[i] = static_cast<std::uint16_t>(i * 40503);
+  const path root = fresh_directory();
+  run_ranks(1, [&](Communicator& world) {
+    const std::vector<TensorShard> saved = {shard_in(device)};
+    save_checkpoint(root, saved, cursor_at(1), 2, world);
+    std::vector<std::uint16_t> loaded(device.size(), 7);
+    const std::vector<TensorShard> wanted = {shard_in(loaded)};
+    load_checkpoint(root / "step-000001", wanted, world);
+    for (std::size_t i = 0; i < device.size(); ++i)
+      ASSERT_EQ(loaded[i], i % kPaddedColumns < kColumns ? device[i] : 7) << i;
+  });
 }
 
 TEST(Checkpoint, HasTheDocumentedNames) {
@@ -260,6 +291,24 @@ TEST(Checkpoint, WhatACrashLeavesIsIgnoredAndThenDeleted) {
   EXPECT_FALSE(std::filesystem::exists(root / ".tmp-000002-0123456789abcdef"));
   EXPECT_EQ(contents(root / "LATEST"), "step-000005\n");
   EXPECT_TRUE(list_checkpoints(root / "absent").empty());
+}
+
+// Another process may be saving below the same root: its staging directory is left alone as long as it lives.
+TEST(Checkpoint, WhatAnotherSaveIsWritingIsNotDeleted) {
+  const path root = fresh_directory();
+  save(root, kOne, 1);
+  const path others = root / ".tmp-000002-0123456789abcdef";
+  std::filesystem::create_directories(others);
+  {
+    const SaveLock other(root);
+    save(root, kOne, 2);
+    EXPECT_TRUE(std::filesystem::exists(others));
+    for (const std::int64_t step : {3, 4, 5}) save(root, kOne, step, 2);  // its own are deleted meanwhile
+    EXPECT_EQ(names_in(root),
+              (std::vector<std::string>{others.filename().string(), "LATEST", "step-000004", "step-000005"}));
+  }
+  save(root, kOne, 6);
+  EXPECT_FALSE(std::filesystem::exists(others));
 }
 
 // Runs a save that must fail; how many ranks got an Error of that fault.

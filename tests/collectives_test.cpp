@@ -2,6 +2,7 @@
 // check.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
@@ -133,25 +134,64 @@ TEST(CallLog, KeepsTheLastCallsAndThePendingOne) {
   EXPECT_EQ(log.num_calls(), 101u);
 }
 
+std::vector<std::vector<double>> ranks_data(int num_ranks, std::size_t num_elements) {
+  std::vector<std::vector<double>> data;
+  for (int rank = 0; rank < num_ranks; ++rank) data.push_back(contract::elements<double>(rank, num_elements));
+  return data;
+}
+
 TEST(Reduce, WritesOntoAnyOfItsTerms) {
-  for (std::size_t target = 0; target < 4; ++target) {
-    std::vector<std::vector<double>> terms;
-    std::vector<const void*> pointers;
-    for (int rank = 0; rank < 4; ++rank) terms.push_back(contract::elements<double>(rank, 5000));
-    for (const auto& term : terms) pointers.push_back(term.data());
-    reduce_in_rank_order(terms[target].data(), pointers, 5000, DType::kF64, ReduceOp::kSum);
-    for (std::size_t i = 0; i < 5000; ++i)
-      ASSERT_EQ(terms[target][i], contract::reduced<double>(4, i, ReduceOp::kSum)) << target;
+  for (const int num_ranks : {1, 2, 3, 4, 7, 8}) {
+    for (std::size_t target = 0; target < static_cast<std::size_t>(num_ranks); ++target) {
+      std::vector<std::vector<double>> data = ranks_data(num_ranks, 5000);
+      std::vector<ReduceTerm> terms;
+      for (const auto& rank : data) terms.push_back({rank.data()});
+      reduce_in_tree_order(data[target].data(), terms, 5000, DType::kF64, ReduceOp::kSum);
+      for (std::size_t i = 0; i < 5000; ++i)
+        ASSERT_EQ(data[target][i], contract::reduced<double>(num_ranks, i, ReduceOp::kSum)) << target;
+    }
   }
+}
+
+// Blocks of 2^k ranks, the last one shorter where they do not divide.
+TEST(Reduce, GivesTheSameBitsHoweverTheTreeIsCutIntoTerms) {
+  for (int num_ranks = 1; num_ranks <= 33; ++num_ranks) {
+    const std::vector<std::vector<double>> data = ranks_data(num_ranks, 100);
+    for (std::size_t block = 1; block <= 32; block *= 2) {
+      std::vector<std::vector<double>> partial;
+      std::vector<ReduceTerm> terms;
+      for (std::size_t begin = 0; begin < data.size(); begin += block) {
+        std::vector<ReduceTerm> members;
+        for (std::size_t r = begin; r < std::min(begin + block, data.size()); ++r)
+          members.push_back({data[r].data()});
+        partial.emplace_back(100);
+        reduce_in_tree_order(partial.back().data(), members, 100, DType::kF64, ReduceOp::kSum);
+        terms.push_back({partial.back().data(), members.size()});
+      }
+      std::vector<double> out(100);
+      reduce_in_tree_order(out.data(), terms, 100, DType::kF64, ReduceOp::kSum);
+      for (std::size_t i = 0; i < 100; ++i)
+        ASSERT_EQ(out[i], contract::reduced<double>(num_ranks, i, ReduceOp::kSum))
+            << num_ranks << " " << block;
+    }
+  }
+}
+
+TEST(Reduce, RefusesATermThatIsNoNodeOfTheTree) {
+  const double x = 1;
+  const ReduceTerm terms[] = {{&x, 1}, {&x, 2}};
+  double out = 0;
+  EXPECT_EQ(error_of([&] { reduce_in_tree_order(&out, terms, 1, DType::kF64, ReduceOp::kSum); }).fault(),
+            Fault::kBug);
 }
 
 TEST(Reduce, MaxKeepsANotANumber) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float a[] = {nan, 1.0f};
   const float b[] = {2.0f, nan};
-  const void* terms[] = {a, b};
+  const ReduceTerm terms[] = {{a}, {b}};
   float out[2] = {};
-  reduce_in_rank_order(out, terms, 2, DType::kF32, ReduceOp::kMax);
+  reduce_in_tree_order(out, terms, 2, DType::kF32, ReduceOp::kMax);
   EXPECT_TRUE(std::isnan(out[0]) && std::isnan(out[1]));
 }
 
@@ -172,6 +212,32 @@ TEST(CollectiveBackends, AreInAlphabeticalOrder) {
     EXPECT_LT(last, backend.name);
     last = backend.name;
   }
+}
+
+TEST(CollectiveBackends, OfTheseRanksHoldTheContract) {
+  run_ranks(3, [](Communicator& comm) {
+    CallLog log;
+    for (const contract::Check& check : contract::kChecks)
+      check.run(*make_communicator(comm.backend(), {.control = comm, .log = log}));
+  });
+}
+
+TEST(CollectiveBackends, ThatCannotBeUsedSayWhatWouldHelp) {
+  run_ranks(1, [](Communicator& comm) {
+    CallLog log;
+    const BackendRanks ranks{.control = comm, .log = log};
+    for (const CollectiveBackend& backend : collective_backends()) {
+      if (backend.name == comm.backend() || backend.name == "nccl") continue;
+      const Error error = error_of([&] { make_communicator(backend.name, ranks); });
+      EXPECT_EQ(error.fault(), Fault::kConfig);
+      EXPECT_TRUE(contains(error.what(), concat("backend '", backend.name, "'"))) << error.what();
+    }
+    const Error unknown = error_of([&] { make_communicator("gloo", ranks); });
+    EXPECT_STREQ(unknown.what(), "collectives: there is no backend 'gloo', wanted one of local, mpi, nccl");
+    if (find_collective_backend("nccl").compiled_in()) return;
+    const Error missing = error_of([&] { make_communicator("nccl", ranks); });
+    EXPECT_TRUE(contains(missing.what(), "configure with -DTAKT_CUDA=ON")) << missing.what();
+  });
 }
 
 TEST(CheckLauncher, AcceptsALauncherThatFits) {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <CLI/App.hpp>
+
 #include <algorithm>
 
 #include "core/base/error.h"
@@ -19,8 +21,15 @@ int run(const RunOptions& options, const CommandContext&) {
   return 7;
 }
 
+// A command of commands, as `takt data build` is.
+void add_nested(CLI::App& app, RunOptions& options) {
+  app.require_subcommand(1);
+  add_run_options(*app.add_subcommand("build", "Builds."), options);
+}
+
 std::vector<Command> commands() {
-  return {{.name = "plan", .summary = "Plans.", .prepare = with_options<RunOptions>(add_job_options, run)},
+  return {{.name = "data", .summary = "Data.", .prepare = with_options<RunOptions>(add_nested, run)},
+          {.name = "plan", .summary = "Plans.", .prepare = with_options<RunOptions>(add_job_options, run)},
           {.name = "train",
            .summary = "Trains.",
            .prepare = with_options<RunOptions>(add_run_options, run),
@@ -82,6 +91,20 @@ TEST(CommandLine, WrongWordsAreNamedWithTheNearestRightOne) {
   EXPECT_EQ(refusal({"train"}), "takt train: JOB is required\n  'takt train --help' shows what there is");
   EXPECT_EQ(refusal({"train", "job.toml", "--steps", "many"}),
             "takt train: Could not convert: --steps = many\n  'takt train --help' shows what there is");
+}
+
+// A wrong word of `takt data build` used to be ignored, and the dataset was another one than asked for.
+TEST(CommandLine, WrongWordsOfACommandInACommandAreNamedToo) {
+  EXPECT_EQ(refusal({"data", "build", "job.toml", "--stpes", "5"}),
+            "takt data build: unknown flag '--stpes'\n  did you mean '--steps'?");
+  EXPECT_EQ(
+      refusal({"data", "build", "job.toml", "other.toml"}),
+      "takt data build: unexpected argument 'other.toml'\n  'takt data build --help' shows what there is");
+  EXPECT_EQ(refusal({"data", "build"}),
+            "takt data build: JOB is required\n  'takt data build --help' shows what there is");
+  EXPECT_EQ(refusal({"data", "biuld", "job.toml"}),
+            "takt data: unknown command 'biuld'\n  did you mean 'build'?");
+  EXPECT_TRUE(parse_command_line(commands(), {"data", "build", "job.toml", "--steps", "5"}).invocation);
 }
 
 TEST(CommandLine, StepsAndSetsBecomeOverrides) {

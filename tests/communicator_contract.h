@@ -14,6 +14,7 @@
 
 #include "collectives/agree.h"
 #include "collectives/communicator.h"
+#include "collectives/share.h"
 #include "core/base/error.h"
 
 namespace takt::contract {
@@ -55,15 +56,20 @@ std::vector<T> elements(int rank, std::size_t num_elements) {
   return out;
 }
 
-// Element i of the reduction over all ranks, in rank order.
+// Element i of the reduction over ranks [begin, end), as reduce.h defines it.
+template <class T>
+T reduced_over(int begin, int end, std::size_t i, ReduceOp op) {
+  if (end - begin == 1) return element<T>(begin, i);
+  int num_left = 1;
+  while (2 * num_left < end - begin) num_left *= 2;
+  const T left = reduced_over<T>(begin, begin + num_left, i, op);
+  const T right = reduced_over<T>(begin + num_left, end, i, op);
+  return op == ReduceOp::kSum ? static_cast<T>(left + right) : std::max(left, right);
+}
+
 template <class T>
 T reduced(int num_ranks, std::size_t i, ReduceOp op) {
-  T total = element<T>(0, i);
-  for (int rank = 1; rank < num_ranks; ++rank) {
-    const T term = element<T>(rank, i);
-    total = op == ReduceOp::kSum ? static_cast<T>(total + term) : std::max(total, term);
-  }
-  return total;
+  return reduced_over<T>(0, num_ranks, i, op);
 }
 
 template <class T>
@@ -87,7 +93,7 @@ inline bool contains(const std::string& text, const std::string& part) {
 }
 
 template <class T>
-void reduces_in_rank_order(Communicator& comm, ReduceOp op) {
+void reduces_in_tree_order(Communicator& comm, ReduceOp op) {
   const auto num_ranks = static_cast<std::size_t>(comm.size());
   for (const std::size_t num : counts(comm)) {
     std::vector<T> buffer = elements<T>(comm.rank(), num);
@@ -107,9 +113,9 @@ void reduces_in_rank_order(Communicator& comm, ReduceOp op) {
 
 inline void reductions_equal_a_plain_computation(Communicator& comm) {
   for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMax}) {
-    reduces_in_rank_order<float>(comm, op);
-    reduces_in_rank_order<double>(comm, op);
-    reduces_in_rank_order<std::int32_t>(comm, op);
+    reduces_in_tree_order<float>(comm, op);
+    reduces_in_tree_order<double>(comm, op);
+    reduces_in_tree_order<std::int32_t>(comm, op);
   }
 }
 
@@ -251,6 +257,64 @@ inline void split_makes_groups_that_work_alone(Communicator& comm) {
   reductions_equal_a_plain_computation(*half);
 }
 
+// Of consecutive blocks of 2^k ranks, for every k that divides the group.
+inline void a_reduction_is_one_over_blocks_of_reductions_inside_them(Communicator& comm) {
+  constexpr std::size_t kNum = 501;
+  for (int block = 1; comm.size() % block == 0 && block <= comm.size(); block *= 2) {
+    const auto inside = comm.split(comm.rank() / block, "inside");
+    const auto across = comm.split(comm.rank() % block, "across");
+    std::vector<float> twice = elements<float>(comm.rank(), kNum);
+    inside->all_reduce(twice.data(), kNum, DType::kF32, ReduceOp::kSum, {.value = "inside"});
+    across->all_reduce(twice.data(), kNum, DType::kF32, ReduceOp::kSum, {.value = "across"});
+    std::vector<float> once = elements<float>(comm.rank(), kNum);
+    comm.all_reduce(once.data(), kNum, DType::kF32, ReduceOp::kSum, {.value = "all"});
+    EXPECT_TRUE(same_bits(once, twice)) << "blocks of " << block;
+  }
+}
+
+inline void texts_of_any_length_arrive(Communicator& comm) {
+  const auto text_of = [](int rank) {
+    return std::string(static_cast<std::size_t>(rank * rank % 700), 'a') + '\0';
+  };
+  for (const int root : {0, comm.size() - 1}) {
+    EXPECT_EQ(share_text(comm, text_of(comm.rank()), root), text_of(root));
+    const std::vector<std::string> texts = gather_texts(comm, text_of(comm.rank()), root);
+    ASSERT_EQ(texts.size(), comm.rank() == root ? static_cast<std::size_t>(comm.size()) : 0u);
+    for (std::size_t rank = 0; rank < texts.size(); ++rank)
+      EXPECT_EQ(texts[rank], text_of(static_cast<int>(rank)));
+  }
+  EXPECT_EQ(share_text(comm, ""), "");
+  require_same(comm, "all alike", "the word");
+  if (comm.size() == 1) return;
+  const Error error = error_of([&] { require_same(comm, text_of(comm.rank()), "the word"); });
+  EXPECT_TRUE(error.agreed());
+  EXPECT_TRUE(contains(error.what(), "the word: rank 1 has another one than rank 0")) << error.what();
+}
+
+// As a group over several mesh axes is made: no pattern in the colors, and ranks of one color apart.
+inline void split_takes_any_colors(Communicator& comm) {
+  const auto color_of = [](int rank) { return (rank * 7919 + 13) % 5 * 1'000'003; };
+  const std::unique_ptr<Communicator> group = comm.split(color_of(comm.rank()), "joint");
+  std::vector<std::int32_t> members;
+  for (int rank = 0; rank < comm.size(); ++rank)
+    if (color_of(rank) == color_of(comm.rank())) members.push_back(rank);
+  ASSERT_EQ(group->size(), static_cast<int>(members.size()));
+  EXPECT_EQ(members[static_cast<std::size_t>(group->rank())], comm.rank());
+  const std::int32_t mine = comm.rank();
+  std::vector<std::int32_t> gathered(members.size());
+  group->all_gather(&mine, gathered.data(), 1, DType::kI32, {.value = "ranks"});
+  EXPECT_EQ(gathered, members);
+  // The same ranks once more along another cut, as two axes of one mesh have it.
+  const std::unique_ptr<Communicator> other = comm.split(comm.rank() / 3, "other");
+  std::int32_t total = mine;
+  other->all_reduce(&total, 1, DType::kI32, ReduceOp::kSum, {.value = "ranks"});
+  std::int32_t expected = 0;
+  for (int rank = 0; rank < comm.size(); ++rank)
+    if (rank / 3 == comm.rank() / 3) expected += rank;
+  EXPECT_EQ(total, expected);
+  group->barrier({.value = "both live"});
+}
+
 inline void agree_fails_on_every_rank_if_one_fails(Communicator& comm) {
   EXPECT_EQ(agree(comm, [] { return 7; }), 7);
   const int last = comm.size() - 1;
@@ -291,6 +355,7 @@ struct Check {
 };
 
 inline constexpr Check kChecks[] = {
+    {"AReductionIsOneOverBlocksOfReductions", a_reduction_is_one_over_blocks_of_reductions_inside_them},
     {"AgreeFailsOnEveryRankIfOneFails", agree_fails_on_every_rank_if_one_fails},
     {"AgreeReportsTheCauseWhenOthersAreInACall", agree_reports_the_cause_when_others_are_in_a_call},
     {"BroadcastGivesEverybodyTheRootsBuffer", broadcast_gives_everybody_the_roots_buffer},
@@ -302,6 +367,8 @@ inline constexpr Check kChecks[] = {
     {"ReductionsAreTheSameBitsOnEveryRankAndRun", reductions_are_the_same_bits_on_every_rank_and_run},
     {"ReductionsEqualAPlainComputation", reductions_equal_a_plain_computation},
     {"SplitMakesGroupsThatWorkAlone", split_makes_groups_that_work_alone},
+    {"SplitTakesAnyColors", split_takes_any_colors},
+    {"TextsOfAnyLengthArrive", texts_of_any_length_arrive},
 };
 
 }  // namespace takt::contract

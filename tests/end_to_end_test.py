@@ -305,6 +305,77 @@ class Resume(EndToEnd):
     def damage(self, run):
         flip_byte(next(run.glob("model-*.safetensors")))
 
+    def test_resume_path_is_obeyed_or_refused(self):
+        donor = self.train("donor", "--steps", "8")
+        path = "donor/checkpoint/step-000008"
+        began = ("begun", "--resume", path, "--steps", "12", "--set", "checkpoint.every='2 steps'")
+        self.train(*began)
+        done = self.takt(*self.words(*began[:-4], "--steps", "16"))  # the same command, requeued
+        self.assertRegex(done.out, "resumed from begun/checkpoint/step-000012 at step 12")
+        before = hashes_below(donor / "checkpoint"), numbers(donor), hashes_below(self.dir / "begun/checkpoint")
+        own = sorted((self.dir / "begun/checkpoint").glob("step-*"))
+        for out, resume, ranks in (("begun", str(own[0]), 0), ("begun", str(own[0]), 2), ("donor", "begun", 0),
+                                   ("begun", "donor", 0)):
+            with self.subTest(out=out, resume=resume):
+                mesh = (max(ranks, 1), 1)
+                done = self.takt(*self.words(out, "--resume", resume, "--steps", "20", mesh=mesh), ranks=ranks, code=64)
+                self.assertEqual(len(done.errors), 1, done)
+                self.assertIn("choose another --out", done.err)
+        self.assertEqual(before, (hashes_below(donor / "checkpoint"), numbers(donor),
+                                  hashes_below(self.dir / "begun/checkpoint")))
+        self.train("donor", "--resume", path, "--steps", "9")  # its own newest: no contradiction
+
+    def test_run_with_no_step_left_knows_its_loss(self):
+        run = self.train("done", "--steps", "8")
+        loss = column(run, "loss")[8]
+        shutil.rmtree(run / "final")
+        done = self.takt(*self.words("done", "--steps", "8"))
+        self.assertIn(f"loss {loss:.4f}", done.out)
+        self.assertNotIn("tok/s", done.out.splitlines()[-2])
+        self.assertEqual(json.loads((run / "summary.json").read_text())["loss"], loss)
+        self.train("copy", "--steps", "8", "--resume", "done")  # another's checkpoint, whose loss it has not seen
+        self.assertNotIn("loss", json.loads((self.dir / "copy/summary.json").read_text()))
+
+    def start_long(self, out):
+        process = self.start(*self.words(out, "--steps", "1000000", "--set", "checkpoint.every=off"))
+        file = self.dir / out / "metrics.jsonl"
+        wait_until(lambda: file.exists() and file.read_text().count("\n") >= 3, "step 3")
+        return process
+
+    def test_second_process_on_a_run_directory_is_refused(self):
+        first = self.start_long("shared")
+        for ranks, mesh in ((0, ONE_RANK), (2, TWO_RANKS)):
+            done = self.takt(*self.words("shared", mesh=mesh), ranks=ranks, code=64)
+            self.assertRegex(done.err, rf"shared: another run is going on here \(process {first.pid} on ")
+        first.kill()  # the kernel gives the lock back, whatever happens
+        first.wait()
+        self.train("shared", "--steps", "4")
+
+    def test_metrics_without_a_checkpoint_are_kept(self):
+        first = self.start_long("killed")
+        first.kill()
+        first.wait()
+        before = (self.dir / "killed/metrics.jsonl").read_bytes()
+        done = self.takt(*self.words("killed", "--steps", "2"))
+        self.assertIn("they are kept in killed/metrics.2.jsonl", done.out)
+        self.assertEqual((self.dir / "killed/metrics.2.jsonl").read_bytes(), before)
+        self.assertEqual(list(column(self.dir / "killed", "loss")), [1, 2])
+
+    def test_ranks_that_see_other_files_go_the_way_of_the_root(self):
+        """Rank 1 works in a folder where the run has its checkpoint and nothing else, as a stale view may show it."""
+        job = JOB.replace("tiny.", f"{self.dir}/tiny.")
+        (self.dir / "absolute.toml").write_text(job)
+        train = [TAKT, "train", str(self.dir / "absolute.toml"), "--out", "seen", "--steps", "8"]
+        subprocess.run([MPIEXEC, "--oversubscribe", "-np", "2", *train], cwd=self.dir, env=environment(), check=True,
+                       timeout=DEADLINE_S, capture_output=True)
+        (self.dir / "stale/seen").mkdir(parents=True)
+        (self.dir / "stale/seen/checkpoint").symlink_to(self.dir / "seen/checkpoint")
+        mpmd = [MPIEXEC, "--oversubscribe", "-np", "1", "-wdir", str(self.dir), *train, ":", "-np", "1", "-wdir",
+                str(self.dir / "stale"), *train]
+        done = subprocess.run(mpmd, cwd=self.dir, env=environment(), text=True, capture_output=True, timeout=DEADLINE_S)
+        self.assertEqual(done.returncode, 0, done)
+        self.assertIn("nothing to do: this run has done its 8 steps", done.stdout)
+
     def test_damaged_checkpoint_falls_back_to_the_one_before(self):
         for ranks, mesh in ((0, ONE_RANK), (2, TWO_RANKS)):
             with self.subTest(ranks=ranks):
@@ -321,6 +392,59 @@ class Resume(EndToEnd):
                     self.damage(step)
                 done = self.takt(*self.words(out, "--steps", "24", mesh=mesh), ranks=ranks, code=65)
                 self.assertEqual(len(done.errors), 1, done)
+
+
+class Stop(EndToEnd):
+    """A request to stop is looked at wherever a run spends time, and never leaves a rank behind."""
+
+    @staticmethod
+    def catches(pid, number):
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return False
+        found = re.search(r"(?m)^SigCgt:\s*([0-9a-f]+)", status)
+        return bool(found) and bool(int(found[1], 16) >> (number - 1) & 1)
+
+    def test_set_up_is_stopped_by_a_signal_to_one_rank(self):
+        deep = ("--set", "model.layers=700", "--set", "model.embed=8", "--set", "model.heads=1")  # a long compile
+        for ranks, mesh, by in ((0, ONE_RANK, signal.SIGTERM), (2, TWO_RANKS, signal.SIGUSR1)):
+            with self.subTest(ranks=ranks):
+                out = f"set-up-{ranks}"
+                process = self.start(*self.words(out, *deep, mesh=mesh), ranks=ranks)
+                rank_of = lambda: process.pid if not ranks else (children(process.pid) or [0])[-1]
+                wait_until(lambda: self.catches(rank_of(), by), "the start of the last rank")
+                os.kill(rank_of(), by)
+                done = self.finish(process)
+                self.assertEqual(done.code, 75, done)
+                self.assertEqual(done.err.count("stopped on request before the first step"), 1, done)
+                self.assertFalse(done.errors, done)
+                self.assertFalse((self.dir / out).exists())
+
+    def test_evaluation_is_stopped_and_made_up_for(self):
+        """Every step is followed by a validation that takes far longer."""
+        long = ("--set", "data.valid=['tiny.train.bin']", "--set", "eval.every='1 steps'", "--set", "eval.samples=800",
+                "--set", "train.micro_batch=1", "--set", "train.global_batch='2 samples'", "--steps", "2")
+        for ranks, mesh in ((0, ONE_RANK), (2, TWO_RANKS)):
+            with self.subTest(ranks=ranks):
+                out = f"evaluation-{ranks}"
+                process = self.start(*self.words(out, *long, mesh=mesh), ranks=ranks)
+                file = self.dir / out / "metrics.jsonl"
+                wait_until(lambda: file.exists() and "\n" in file.read_text(), "step 1")
+                process.send_signal(signal.SIGUSR1)
+                done = self.finish(process)
+                self.assertEqual(done.code, 75, done)
+                self.assertEqual([list(line)[1] for line in metrics(self.dir / out)], ["time"], "no validation")
+                self.assertTrue((self.dir / out / "checkpoint/step-000001/manifest.json").exists())
+                self.assert_same_bits(self.train(out, *long, mesh=mesh), self.train(f"{out}-whole", *long, mesh=mesh))
+
+    def test_console_says_which_signal_is_safe(self):
+        self.assertIn("SIGUSR1 to mpirun", self.takt(*self.words("with", "--steps", "1", mesh=TWO_RANKS), ranks=2).out)
+        self.assertIn("checkpoint: Ctrl-C, SIGTERM or SIGUSR1", self.takt(*self.words("without", "--steps", "1")).out)
+
+    def test_time_between_checkpoints_is_limited_by_default(self):
+        (self.dir / "default.toml").write_text(JOB.replace('[checkpoint]\nevery = "8 steps"\n', ""))
+        self.assertRegex(self.takt("train", "default.toml", "--dry-run").out, r'(?m)^every = "20m" +# default')
 
 
 class Commands(EndToEnd):
@@ -373,6 +497,20 @@ class Commands(EndToEnd):
         self.assertIn("program micro_batch after parallelize", graphs)
         self.assertIn("all_reduce", graphs)
 
+    def test_data_build_reads_every_text(self):
+        lines = generated_text(60_000).splitlines(keepends=True)
+        for name, begin in (("part-a.txt", 0), ("part-b.txt", len(lines) // 2)):
+            (self.dir / name).write_text("".join(lines[begin : begin + len(lines) // 2]))
+        (self.dir / "whole.txt").write_text("".join(lines[: len(lines) // 2 * 2]))
+        for out, texts in (("one", ["whole.txt"]), ("two", ["part-a.txt", "part-b.txt"]), ("glob", ["part-*.txt"])):
+            self.takt("data", "build", "--text", *texts, "--out", f"built-{out}", "--vocab", "300")
+        for file in ("train.bin", "valid.bin", "tokenizer.json"):
+            whole = (self.dir / f"built-one.{file}").read_bytes()
+            self.assertEqual(whole, (self.dir / f"built-two.{file}").read_bytes(), file)
+            self.assertEqual(whole, (self.dir / f"built-glob.{file}").read_bytes(), file)
+        done = self.takt("data", "build", "--text", "no-*.txt", "--out", "never", code=65)
+        self.assertRegex(done.err, "--text no-\\*.txt: no file has such a name")
+
     def test_version_and_keys(self):
         self.assertRegex(self.takt("version").out, r"^takt \d+\.\d+\.\d+ ")
         self.assertRegex(self.takt("keys").out, r"(?m)^  lr  +Learning rate")
@@ -401,6 +539,10 @@ class Errors(EndToEnd):
         self.check(64, "unknown command 'trian'\n.*did you mean 'train'", "trian", "job.toml")
         self.check(64, "JOB is required", "train")
         self.check(64, "KEY=VALUE", "train", "job.toml", "--set", "seed")
+        build = ("data", "build", "--text", "tiny.txt", "--out", "never")
+        self.check(64, "unknown flag '--vocb'\n.*did you mean '--vocab'", *build, "--vocb", "512", launches=(0,))
+        self.check(64, "unexpected argument 'b.txt'", *build, "--overwrite", "b.txt", launches=(0,))
+        self.assertFalse(list(self.dir.glob("never*")))
 
     def test_job_file(self):
         self.check(78, "no.toml", "train", "no.toml")
@@ -417,6 +559,23 @@ class Errors(EndToEnd):
         self.check_job(78, "whole number.*got \"two\"", "model.layers=\"two\"")
         self.check_job(78, "8 stepz", "checkpoint.every='8 stepz'")
         self.check_job(78, "12 bananas", "train.global_batch='12 bananas'")
+
+    def test_plan_and_train_refuse_the_same_memory(self):
+        # A rank that has more than half of the host, and less than all of it.
+        half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        limit = Path("/sys/fs/cgroup/memory.max")
+        if limit.exists() and limit.read_text().strip().isdigit():
+            half = min(half, int(limit.read_text()) // 2)
+        vocab = int(1.2 * half) // (4 * 4 * 64)  # table, gradient and two moments, in fp32
+        sets = [word for key in (f"model.vocab={vocab}", "model.tied=true", "model.embed=64", "model.layers=1",
+                                 "train.micro_batch=1", "model.seq=1", "eval.every=off", "data.valid=[]")
+                for word in ("--set", key)]
+        two = ("plan", "job.toml", "--ranks", "2", *sets)
+        self.assertIn("2 ranks on 2 hosts like this one, 1 a host", self.takt(*two).out)
+        self.check(71, r"memory: a rank needs .* over 2 ranks", *two, "--ranks-per-host", "2", launches=(0,))
+        self.check(71, r"memory: a rank needs .* over 2 ranks", "train", "job.toml", "--out", "never", *sets, launches=(2,))
+        self.check(64, "--ranks-per-host 1: the launcher placed 2 ranks", "train", "job.toml", "--out", "never",
+                   "--ranks-per-host", "1", launches=(2,))
 
     def test_impossible_jobs(self):
         self.check_job(78, "tensor=5", "mesh.layout={tensor=5}")
@@ -454,6 +613,17 @@ class Errors(EndToEnd):
             resume(f"{file}-.*safetensors", f"flipped-{file}/step-000008")
         flip_byte(next((run / "checkpoint/step-000008").glob("model-*")))  # now the only one there is
         self.check(65, "step-000008", *self.words("source"), launches=(0,))
+
+    def test_weights_of_another_model(self):
+        final = self.train("teacher", "--steps", "1") / "final"
+        config = json.loads((final / "config.json").read_text())
+        for change, code, wanted in (({"rope_theta": 500000.0}, 78, "model.rope_theta is 10000.0, the file has rope_theta = 500000.0"),
+                                     ({"model_type": "granite", "logits_scaling": 8.0}, 65, "model_type is \"granite\"")):
+            (final / "config.json").write_text(json.dumps({**config, **change}))
+            self.check_job(code, wanted, "model.init=teacher/final")
+        (final / "config.json").unlink()
+        done = self.takt(*self.words("unseen", "--steps", "1", "--set", "model.init=teacher/final/model.safetensors"))
+        self.assertIn("warning: no config.json lies beside model.init", done.out)
 
     def test_ranks_with_different_jobs(self):
         train = [TAKT, "train", "job.toml", "--out", "never"]

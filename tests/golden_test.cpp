@@ -18,6 +18,7 @@
 #include "core/models/registry.h"
 #include "core/ops/builders.h"
 #include "core/passes/autodiff.h"
+#include "core/passes/parallelize.h"
 #include "core/passes/shard_ranges.h"
 #include "core/state/files.h"
 
@@ -169,15 +170,15 @@ void load_inputs(const Graph& local, const Mesh& mesh, const Arrays& inputs, Cpu
       if (elements[i] < 0) continue;
       const double x = from[static_cast<std::size_t>(elements[i])];
       if (value.role == Role::kInput)
-        executor.tokens(0, value.name)[i] = static_cast<std::int32_t>(x);
+        host_span<std::int32_t>(executor, value.name)[i] = static_cast<std::int32_t>(x);
       else
-        executor.persistent(value.name)[i] = static_cast<float>(x);
+        host_span<float>(executor, value.name)[i] = static_cast<float>(x);
     }
   }
 }
 
 // The largest difference of this rank's part from the whole, as a fraction of the whole's largest element.
-double worst_error(const Value& value, const Mesh& mesh, const CpuExecutor& executor,
+double worst_error(const Value& value, const Mesh& mesh, CpuExecutor& executor,
                    std::span<const float> found, const std::vector<double>& wanted) {
   const std::vector<std::int64_t> elements = global_elements(value, mesh, executor.coordinates());
   double largest = 0, worst = 0;
@@ -194,19 +195,15 @@ double worst_error(const Value& value, const Mesh& mesh, const CpuExecutor& exec
 void expect_executor_agrees(const std::string& family, const Mesh& mesh) {
   const Golden golden = load(family);
   const std::vector<Array> values = interpret(golden.graph, golden.inputs);
-  PersistentPlacements persistents;
-  StepPlan plan{.mesh = mesh, .num_threads = 1, .programs = {}, .arena = {}};
-  plan.programs.push_back(
-      {"golden", parallelize(golden.graph.pruned(), mesh, default_sharding_rules(), persistents)});
+  StepPlan plan{.mesh = mesh};
+  add_program(plan, "golden", parallelize(golden.graph.pruned(), mesh, sharding_rules(Shard::kNone), plan.table));
+  finish(plan);
   const Graph& local = plan.programs[0].graph;
-  verify(local, "parallelize");
-  const Graph* programs[] = {&local};
-  plan.arena = plan_memory(programs, mesh, plan.num_threads);
   run_ranks(mesh.num_ranks(), [&](Communicator& world) {
-    OwnedMeshGroups groups(mesh, world);
-    CpuExecutor executor(plan, world.rank(), groups.groups());
+    const MeshGroups groups(plan, world);
+    CpuExecutor executor(plan, world.rank(), groups);
     load_inputs(local, mesh, golden.inputs, executor);
-    executor.run(0);
+    executor.run(Action{.program = 0});
     ASSERT_EQ(local.outputs().size(), golden.graph.outputs().size());
     for (std::size_t o = 0; o < local.outputs().size(); ++o) {
       const ValueId global = golden.graph.outputs()[o];

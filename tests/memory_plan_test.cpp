@@ -84,7 +84,7 @@ class Lives {
     const Node& node = graph_.nodes()[static_cast<std::size_t>(n)];
     for (const auto& [output, input] : node.op->in_place) may_follow(node, input, output);
     if (!node.op->may_overwrite_input) return;
-    const std::size_t num_pairs = node.op->is_collective ? node.inputs.size() : 1;
+    const std::size_t num_pairs = node.op->communicates ? node.inputs.size() : 1;
     for (std::size_t i = 0; i < num_pairs; ++i)
       if (!lies_in_parameter_or_state(node.inputs[i]))
         may_follow(node, static_cast<int>(i), static_cast<int>(i));
@@ -199,7 +199,7 @@ void expect_one_place_for_what_persists(const StepPlan& plan, const std::string&
     for (std::size_t v = 0; v < values.size(); ++v) {
       if (!is_persistent(values[v].role)) continue;
       const std::size_t offset = plan.arena.programs[p].value_offsets[v];
-      EXPECT_EQ(offset, plan.arena.persistent_offsets.at(values[v].name))
+      EXPECT_EQ(offset, plan.arena.persistents.at(values[v].name).offset)
           << what << ": " << values[v].name << " in " << plan.programs[p].name;
       EXPECT_LE(offset + values[v].desc.num_bytes(), plan.arena.persistent_bytes) << what;
     }
@@ -210,13 +210,13 @@ void expect_one_place_for_what_persists(const StepPlan& plan, const std::string&
 void expect_scratch_for_every_rank(const StepPlan& plan, const std::string& what) {
   for (const Program& program : plan.programs)
     for (const Node& node : program.graph.nodes()) {
-      if (node.op->cpu_scratch_bytes == nullptr) continue;
+      if (node.op->cpu.scratch_bytes == nullptr) continue;
       const std::size_t planned = scratch_bytes(program.graph, node, plan.mesh, plan.num_threads);
       KernelNode view{program.graph.args_of(node)};
       view.num_threads = plan.num_threads;
       for (int rank = 0; rank < plan.mesh.num_ranks(); ++rank) {
         view.ranges = axis_ranges(program.graph, node, plan.mesh, plan.mesh.coordinates(rank));
-        EXPECT_LE(node.op->cpu_scratch_bytes(view), planned)
+        EXPECT_LE(node.op->cpu.scratch_bytes(view), planned)
             << what << ": " << node.name << ", rank " << rank;
       }
     }

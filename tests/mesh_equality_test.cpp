@@ -101,7 +101,7 @@ void collect(const TensorShard& shard, std::vector<float>& whole) {
       global += stride * (shard.offset[d] + at);
       stride *= shard.global_shape[d];
     }
-    const float* data = static_cast<const float*>(shard.data);
+    const float* data = reinterpret_cast<const float*>(shard.memory.host);
     if (exists)
       whole[static_cast<std::size_t>(global)] = data[i];
     else

@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "core/state/run_directory.h"
+#include "core/state/run_lock.h"
 
 namespace takt {
 namespace {
@@ -131,6 +132,46 @@ TEST(Metrics, TheSummaryIsReplacedWhole) {
             "  \"valid_loss\": 3.5,\n  \"valid_bits_per_byte\": 1.25,\n  \"tokens_per_s\": 100.0,\n  "
             "\"ranks\": 4,\n"
             "  \"mesh\": \"data=4\",\n  \"exit\": 75\n}\n");
+}
+
+TEST(Metrics, TheNumbersOfAStepAreFoundAgain) {
+  const std::filesystem::path file = fresh_directory() / "metrics.jsonl";
+  EXPECT_EQ(number_of_step(file, 1, "loss"), std::nullopt);
+  MetricsWriter writer(file, 0);
+  writer.write(StepMetrics{.step = 1, .loss = 2.5});
+  writer.write(StepMetrics{.step = 2, .loss = 1.25});
+  writer.write(ValidMetrics{.step = 2, .valid_loss = 9});
+  EXPECT_EQ(number_of_step(file, 2, "loss"), 1.25);
+  EXPECT_EQ(number_of_step(file, 2, "valid_loss"), 9.0);
+  EXPECT_EQ(number_of_step(file, 3, "loss"), std::nullopt);
+}
+
+TEST(RunDirectory, OneProcessAtATimeHoldsItsLock) {
+  const std::filesystem::path directory = fresh_directory();
+  auto first = std::make_unique<RunLock>(directory);
+  EXPECT_TRUE(first->is_held());
+  try {
+    RunLock second(directory);
+    ADD_FAILURE() << "two locks";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.fault(), Fault::kUsage);
+    EXPECT_NE(std::string(error.what()).find("process " + std::to_string(::getpid())), std::string::npos)
+        << error.what();
+  }
+  first.reset();
+  EXPECT_TRUE(RunLock(directory).is_held());
+}
+
+TEST(RunDirectory, WhatIsSetAsideKeepsItsContents) {
+  const std::filesystem::path file = fresh_directory() / "metrics.jsonl";
+  EXPECT_TRUE(set_aside(file).empty());
+  for (const int number : {2, 3}) {
+    write_file_atomically(file, "lines " + std::to_string(number));
+    const std::filesystem::path kept = set_aside(file);
+    EXPECT_EQ(kept, file.parent_path() / ("metrics." + std::to_string(number) + ".jsonl"));
+    EXPECT_EQ(read_text_file(kept, 100), "lines " + std::to_string(number));
+    EXPECT_FALSE(std::filesystem::exists(file));
+  }
 }
 
 TEST(RunDirectory, TwoRunsOfOneSecondGetTwoDirectories) {

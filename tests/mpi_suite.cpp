@@ -14,6 +14,7 @@
 #include "collectives/bootstrap.h"
 #include "collectives/mpi.h"
 #include "collectives/mpi_call.h"
+#include "collectives/registry.h"
 #include "tests/communicator_contract.h"
 
 namespace {
@@ -106,6 +107,16 @@ TEST_P(MpiVariant, ResultsAreTheBitsOfTheOtherVariants) {
 INSTANTIATE_TEST_SUITE_P(Mpi, MpiVariant, testing::ValuesIn(kVariants),
                          [](const auto& chosen) { return std::string(chosen.param.name); });
 
+World* world = nullptr;
+
+TEST(MpiBackend, IsMadeFromTheRegistry) {
+  CallLog log;
+  const BackendRanks ranks{.control = world->comm(), .log = log};
+  for (const contract::Check& check : contract::kChecks) check.run(*make_communicator("mpi", ranks));
+  const Error error = contract::error_of([&] { make_communicator("local", ranks); });
+  EXPECT_EQ(error.fault(), Fault::kConfig);
+}
+
 TEST(MpiComm, IsEmptyAfterAMove) {
   MPI_Comm comm = MPI_COMM_NULL;
   ASSERT_EQ(MPI_Comm_dup(MPI_COMM_SELF, &comm), MPI_SUCCESS);
@@ -125,8 +136,6 @@ TEST(MpiCall, AnErrorCarriesMpisOwnWords) {
   EXPECT_EQ(error.fault(), Fault::kPeer);
   EXPECT_TRUE(contract::contains(error.what(), "MPI_Comm_size: MPI_ERR_COMM")) << error.what();
 }
-
-World* world = nullptr;
 
 TEST(World, KnowsItsPlace) {
   EXPECT_EQ(world->num_hosts(), 1);

@@ -25,12 +25,11 @@ void run_graph(benchmark::State& state, const std::function<void(Graph&)>& build
   Graph graph;
   build(graph);
   for (int v = 0; v < static_cast<int>(graph.values().size()); ++v) graph.value({v}).placement = Placement(1);
-  StepPlan plan{.mesh = {{{"data", 1}}}, .num_threads = 1, .programs = {}, .arena = {}};
-  plan.programs.push_back({"op", graph});
-  const Graph* graphs[] = {&plan.programs[0].graph};
-  plan.arena = plan_memory(graphs, plan.mesh, plan.num_threads);
-  CpuExecutor executor(plan, 0, MeshGroups(1));
-  for (auto _ : state) executor.run(0);
+  StepPlan plan{.mesh = {{{"data", 1}}}};
+  add_program(plan, "op", graph);
+  finish(plan);
+  CpuExecutor executor(plan);
+  for (auto _ : state) executor.run(Action{.program = 0});
   Cost cost;
   for (const Node& node : graph.nodes()) {
     const Cost one = node.op->cost(graph.args_of(node));

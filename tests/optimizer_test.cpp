@@ -84,14 +84,14 @@ std::vector<Numbers> reference_steps(const OptimizerConfig& config, bool decays,
 class CpuUpdate {
  public:
   explicit CpuUpdate(const OptimizerConfig& config, bool decays = true)
-      : config_(config), plan_(plan_of(config, decays)), executor_(plan_, 0, {nullptr, nullptr}) {
-    set(executor_.persistent("p"), kStart);
+      : config_(config), plan_(plan_of(config, decays)), executor_(plan_) {
+    set(host_span<float>(executor_, "p"), kStart);
   }
   void step(const Numbers& gradient, double factor) {
-    set(executor_.scalars(0, "gradient"), gradient);
-    set(executor_.scalars(0, "hyper"), hyper_numbers(config_, ++step_));
-    set(executor_.scalars(0, "factor"), {factor});
-    executor_.run(0);
+    set(host_span<float>(executor_, "gradient"), gradient);
+    set(host_span<float>(executor_, "hyper"), hyper_numbers(config_, ++step_));
+    set(host_span<float>(executor_, "factor"), {factor});
+    executor_.run(Action{.program = 0});
   }
   Numbers parameter() { return read("p"); }
   // Parameter and state.
@@ -104,12 +104,10 @@ class CpuUpdate {
 
  private:
   static StepPlan plan_of(const OptimizerConfig& config, bool decays) {
-    StepPlan plan{.mesh = kOneRank, .num_threads = 1, .programs = {}, .arena = {}};
-    PersistentPlacements persistents;
-    plan.programs.push_back({"update", parallelize(update_graph(config, decays), kOneRank,
-                                                   default_sharding_rules(), persistents)});
-    const Graph* graphs[] = {&plan.programs[0].graph};
-    plan.arena = plan_memory(graphs, kOneRank, 1);
+    StepPlan plan{.mesh = kOneRank};
+    add_program(plan, "update",
+                parallelize(update_graph(config, decays), kOneRank, sharding_rules(Shard::kNone), plan.table));
+    finish(plan);
     return plan;
   }
   static void set(std::span<float> to, const Numbers& from) {
@@ -117,7 +115,7 @@ class CpuUpdate {
     for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<float>(from[i]);
   }
   Numbers read(const std::string& name) {
-    const std::span<const float> data = executor_.persistent(name);
+    const std::span<const float> data = host_span<float>(executor_, name);
     return {data.begin(), data.end()};
   }
 
@@ -193,7 +191,7 @@ TEST(EveryOptimizer, SeesAFactorThatIsNotFiniteWhereTheNormIsNot) {
   for (const double max_norm : {0.0, 1.0})
     for (const double square : {kInfinity, kNan}) {
       const Attrs attrs = {{"max_norm", max_norm}};
-      const Kernel clip = clip_factor_op().cpu({{"clip", attrs, {{}}, {{}, {}}}});
+      const Kernel clip = clip_factor_op().cpu.prepare({{"clip", attrs, {{}}, {{}, {}}}});
       auto in = static_cast<float>(square);
       float norm = 0, factor = 0;
       void* inputs[] = {&in};

@@ -34,7 +34,7 @@ StepPlan plan_for(const Job& job, int data, int tensor) {
 }
 
 bool communicates(const Node& node) {
-  return node.op->is_collective && node.op->name != "local_slice" && node.op->name != "keep_on_first";
+  return node.op->communicates;
 }
 
 // The communication of one program.
@@ -60,7 +60,7 @@ std::vector<Collective> collectives_of(const StepPlan& plan, std::string_view pr
   for (const Node& node : graph.nodes()) {
     if (!communicates(node)) continue;
     const Value& value = graph.value(node.inputs[0]);
-    found.push_back({node.op->name, node.mesh_axis, node.name, value.global_dims, node.inputs.size(),
+    found.push_back({node.op->name, to_string(node.mesh_axes), node.name, value.global_dims, node.inputs.size(),
                      value.name.starts_with("d.")});
   }
   return found;
@@ -137,7 +137,7 @@ TEST(Parallelize, BothAxesTogetherAddNothing) {
 
 TEST(Parallelize, OneRankDoesNotCommunicate) {
   for (const Program& program : plan_for(llama_job(), 1, 1).programs)
-    for (const Node& node : program.graph.nodes()) EXPECT_FALSE(node.op->is_collective) << node.name;
+    for (const Node& node : program.graph.nodes()) EXPECT_FALSE(node.op->needs_group) << node.name;
 }
 
 TEST(Parallelize, KeyValueHeadsThatDoNotDivideAreReplicated) {
@@ -178,9 +178,8 @@ TEST(Parallelize, ABatchThatDoesNotDivideIsAnErrorWithTheNearestSizes) {
 TEST(Parallelize, AnInputThatDoesNotDivideNamesAxisAndNearestSizes) {
   Graph graph;
   graph.mark_output(graph.input("tokens", {{{"batch", 6}, {"seq", 3}}, DType::kI32}));
-  PersistentPlacements persistents;
   try {
-    parallelize(graph, {{{"data", 4}}}, default_sharding_rules(), persistents);
+    parallelize(graph, {{{"data", 4}}}, sharding_rules(Shard::kNone), {});
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_EQ(error.fault(), Fault::kConfig);

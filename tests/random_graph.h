@@ -13,6 +13,7 @@
 #include "core/ops/builders.h"
 #include "core/passes/autodiff.h"
 #include "core/passes/bucket.h"
+#include "core/passes/parallelize.h"
 #include "core/passes/step_plan.h"
 
 namespace takt::random_graph {
@@ -203,7 +204,7 @@ class Generator {
     const auto heads = [&](const Axis& axis, std::int64_t extent) {
       return projected(x, {{axis, extent}, {"head_dim", head_dim_}});
     };
-    const ValueId q = rotary(graph_, heads("heads", heads_), 100.0, name("rotary"));
+    const ValueId q = rotary(graph_, heads("heads", heads_), rotary_table(graph_, seq_, head_dim_ / 2, 100.0, name("table")), name("rotary"));
     return attention(graph_, q, heads("kv_heads", kv_heads_), heads("kv_heads", kv_heads_),
                      name("attention"));
   }
@@ -321,20 +322,19 @@ inline Array random_array(const RandomStep& step, const Value& value, int micro_
 }
 
 // Parallelizes, joins buckets and plans memory, as a training step is compiled; verified after every pass.
-inline StepPlan compile(const RandomStep& step, const Mesh& mesh, std::size_t bucket_bytes) {
-  StepPlan plan{.mesh = mesh, .num_threads = 1, .programs = {}, .arena = {}};
-  PersistentPlacements persistents;
+inline StepPlan compile(const RandomStep& step, const Mesh& mesh, std::size_t bucket_bytes,
+                        const ShardingRules& rules = sharding_rules(Shard::kNone)) {
+  StepPlan plan{.mesh = mesh};
   for (const auto& [program, global] :
        {std::pair("micro_batch", &step.micro_batch), {"update", &step.update}}) {
     verify(*global, "autodiff");
-    Graph local = parallelize(*global, mesh, default_sharding_rules(), persistents);
+    Graph local = parallelize(*global, mesh, rules, plan.table);
     verify(local, "parallelize");
     local = bucket_all_reduces(local, bucket_bytes);
     verify(local, "bucket");
-    plan.programs.push_back({program, std::move(local)});
+    add_program(plan, program, std::move(local));
   }
-  const Graph* graphs[] = {&plan.programs[0].graph, &plan.programs[1].graph};
-  plan.arena = plan_memory(graphs, mesh, plan.num_threads);
+  finish(plan);
   return plan;
 }
 

@@ -71,18 +71,18 @@ class RankRun {
   RankRun(const StepPlan& plan, const Expected& expected, Communicator& world)
       : plan_(plan),
         expected_(expected),
-        groups_(plan.mesh, world),
-        executor_(plan, world.rank(), groups_.groups()) {}
+        groups_(plan, world),
+        executor_(plan, world.rank(), groups_) {}
 
   std::string run() {
-    executor_.zero_accumulators();
+    executor_.run(Action{Action::Kind::kClearAccumulators});
     std::string wrong;
     for (std::size_t m = 0; m < kMicroBatches; ++m) {
       load(expected_.inputs[m]);
-      executor_.run(0);
+      executor_.run(Action{.program = 0});
       wrong += compare(0, expected_.micro_batches[m], "micro-batch " + std::to_string(m));
     }
-    executor_.run(1);
+    executor_.run(Action{.program = 1});
     return wrong + compare(1, expected_.update, "update");
   }
 
@@ -93,8 +93,8 @@ class RankRun {
       const Array& array = arrays.at(value.name);
       const bool is_index = value.desc.dtype == DType::kI32;
       const std::span<std::int32_t> indices =
-          is_index ? executor_.tokens(0, value.name) : std::span<std::int32_t>();
-      const std::span<float> numbers = is_index ? std::span<float>() : executor_.persistent(value.name);
+          is_index ? host_span<std::int32_t>(executor_, value.name) : std::span<std::int32_t>();
+      const std::span<float> numbers = is_index ? std::span<float>() : host_span<float>(executor_, value.name);
       for_each_held(value, plan_.mesh, executor_.coordinates(), [&](std::size_t local, std::size_t global) {
         if (is_index)
           indices[local] = static_cast<std::int32_t>(array.data[global]);
@@ -124,7 +124,7 @@ class RankRun {
 
   const StepPlan& plan_;
   const Expected& expected_;
-  OwnedMeshGroups groups_;
+  MeshGroups groups_;
   CpuExecutor executor_;
 };
 

@@ -40,7 +40,7 @@ TEST(Safetensors, RoundTripKeepsNamesShapesAndBytes) {
   const double scalar = 0.1;
   const std::uint16_t half[3] = {0x3f80, 0x4000, 0x4040};
   const std::int32_t ids = -7;
-  SafetensorsWriter writer(path, specs, {{"format", "pt"}});
+  SafetensorsWriter writer(path, specs, {{"format", "pt"}}, {.mode = 0600});
   writer.append(wte, sizeof(wte));
   writer.append(&scalar, sizeof(scalar));
   writer.append(half, sizeof(half));
@@ -63,15 +63,18 @@ TEST(Safetensors, RoundTripKeepsNamesShapesAndBytes) {
   EXPECT_EQ(std::memcmp(file.data(*file.find("ids")), &ids, sizeof(ids)), 0);
 }
 
-TEST(Safetensors, AnExistingFileIsNotOverwritten) {
+TEST(Safetensors, AnExistingFileStaysUntilTheNewOneIsWhole) {
   const auto path = fresh_directory("exists") / "a.safetensors";
   std::ofstream(path) << "precious";
-  try {
-    const SafetensorsWriter writer(path, {}, {});
-    FAIL() << "overwritten";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.fault(), Fault::kIo);
+  const std::vector<TensorSpec> specs = {{"a", StoredDType::kF32, {1}}};
+  const float one = 1;
+  for (const bool commits : {false, true}) {
+    SafetensorsWriter writer(path, specs, {});
+    writer.append(&one, sizeof(one));
+    EXPECT_EQ(read_text_file(path, 100), "precious");
+    if (commits) writer.commit();
   }
+  EXPECT_NE(SafetensorsFile(path).find("a"), nullptr);
 }
 
 TEST(Safetensors, TheWriterRefusesTooFewBytes) {

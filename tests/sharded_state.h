@@ -69,7 +69,7 @@ inline RankState state_of(Split split, int rank, float padding) {
   for (const GlobalTensor& tensor : kModel) {
     state.shards.push_back(shard_of(tensor, split, rank));
     state.buffers.emplace_back(static_cast<std::size_t>(volume(state.shards.back().buffer_shape)), padding);
-    state.shards.back().data = state.buffers.back().data();
+    state.shards.back().memory = host_memory(state.buffers.back().data(), DType::kF32);
   }
   return state;
 }
@@ -89,7 +89,7 @@ inline std::vector<float> expected_buffer(const TensorShard& shard, float paddin
 inline void fill_with_values(RankState& state) {
   for (std::size_t i = 0; i < state.shards.size(); ++i) {
     state.buffers[i] = expected_buffer(state.shards[i], 0);
-    state.shards[i].data = state.buffers[i].data();
+    state.shards[i].memory = host_memory(state.buffers[i].data(), DType::kF32);
   }
 }
 

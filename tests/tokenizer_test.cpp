@@ -275,7 +275,7 @@ class BuildDataset : public TokenizerFile {
  protected:
   BuildDatasetOptions options() const {
     BuildDatasetOptions options;
-    options.text = folder_ / "text.txt";
+    options.texts = {folder_ / "text.txt"};
     options.prefix = folder_ / "out" / "small";
     options.vocab_size = 300;
     options.valid_fraction = 0.2;
@@ -315,6 +315,25 @@ TEST_F(BuildDataset, SplitsAtALineAndKeepsEveryByte) {
     }
     EXPECT_EQ(joined, training_text());
   }
+}
+
+TEST_F(BuildDataset, ReadsAllTextsInOrderEachOnALineOfItsOwn) {
+  write("first.txt", "no newline at the end");
+  write("second.txt", training_text());
+  small_tokenizer().save(path_);
+  BuildDatasetOptions wanted = options();
+  wanted.texts = {folder_ / "first.txt", folder_ / "second.txt"};
+  wanted.tokenizer = path_;
+  wanted.valid_fraction = 0;
+  const BuildDatasetReport report = build_dataset(wanted);
+  const TokenDataset dataset = TokenDataset::open({&report.train.path, 1}, report.vocab_size);
+  Tokens tokens(static_cast<std::size_t>(report.train.num_tokens) - 1), targets(tokens.size());
+  dataset.sample(0, report.train.num_tokens - 1, tokens.data(), targets.data());
+  tokens.push_back(targets.back());
+  EXPECT_EQ(small_tokenizer().decode(tokens), "no newline at the end\n" + training_text());
+  wanted.texts.push_back(folder_ / "absent.txt");
+  wanted.overwrite = true;
+  EXPECT_EQ(fault_of(wanted), Fault::kData);
 }
 
 TEST_F(BuildDataset, TakesAnExistingTokenizerAndNoValidation) {

@@ -17,6 +17,8 @@ std::size_t num_bytes(DType dtype) {
       return 2;
     case DType::kI32:
       return 4;
+    case DType::kU8:
+      return 1;
   }
   fail(Fault::kBug, "num_bytes: unknown dtype");
 }
@@ -31,12 +33,14 @@ std::string_view name_of(DType dtype) {
       return "bf16";
     case DType::kI32:
       return "i32";
+    case DType::kU8:
+      return "u8";
   }
   fail(Fault::kBug, "name_of: unknown dtype");
 }
 
 bool is_floating(DType dtype) {
-  return dtype != DType::kI32;
+  return dtype != DType::kI32 && dtype != DType::kU8;
 }
 
 std::ostream& operator<<(std::ostream& out, DType dtype) {

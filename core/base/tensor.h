@@ -12,7 +12,7 @@
 
 namespace takt {
 
-enum class DType { kF32, kF64, kBF16, kI32 };
+enum class DType { kF32, kF64, kBF16, kI32, kU8 };
 
 std::size_t num_bytes(DType dtype);
 std::string_view name_of(DType dtype);

@@ -5,8 +5,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
-#include <set>
-#include <string>
 
 #include "core/base/units.h"
 #include "core/device/onednn.h"
@@ -18,68 +16,60 @@ void CpuExecutor::FreeArena::operator()(std::byte* arena) const {
   std::free(arena);
 }
 
-CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, MeshGroups groups)
-    : plan_(plan), coordinates_(plan.mesh.coordinates(rank)) {
-  const std::size_t num_bytes = std::max(arena_bytes(), kArenaAlignment);
-  arena_.reset(static_cast<std::byte*>(std::aligned_alloc(kArenaAlignment, num_bytes)));
+CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, const MeshGroups& groups) : Executor(plan, rank) {
+  const std::size_t num_bytes = std::max(plan.arena.num_bytes(), kArenaAlignment);
+  arena_.reset(static_cast<std::byte*>(std::aligned_alloc(kArenaAlignment, aligned(num_bytes))));
   if (arena_ == nullptr)
     fail(Fault::kMemory, "the step needs ", format_gib(num_bytes), " a rank, which this host does not give");
-  std::memset(arena_.get(), 0,
-              num_bytes);  // padding must be zero, and every page is there before the first step
+  // Padding must be zero, and every page is there before the first step.
+  std::memset(arena_.get(), 0, num_bytes);
   set_cpu_threads(plan.num_threads);
   for (std::size_t p = 0; p < plan.programs.size(); ++p) {
-    std::vector<Step>& steps = programs_.emplace_back();
-    for (std::size_t n = 0; n < plan.programs[p].graph.nodes().size(); ++n)
-      steps.push_back(prepare(p, n, groups));
+    std::vector<Call>& calls = programs_.emplace_back();
+    for (std::size_t n = 0; n < plan.programs[p].graph.nodes().size(); ++n) calls.push_back(prepare(p, n, groups));
   }
-  std::set<std::string> seen;
-  for (const Program& program : plan.programs)
-    for (const Value& value : program.graph.values())
-      if (value.role == Role::kAccumulator && seen.insert(value.name).second)
-        accumulators_.push_back(persistent(value.name));
 }
 
 CpuExecutor::~CpuExecutor() = default;
 
-std::size_t CpuExecutor::arena_bytes() const {
-  return plan_.arena.num_bytes();
+std::byte* CpuExecutor::address(std::size_t program, ValueId id, int slot) const {
+  std::byte* first = arena_.get() + plan_.arena.programs[program].value_offsets[static_cast<std::size_t>(id.index)];
+  const Value& value = plan_.programs[program].graph.value(id);
+  if (slot == 0 || value.role != Role::kInput) return first;
+  return first + static_cast<std::size_t>(slot) * plan_.arena.persistents.at(value.name).slot_stride;
 }
 
-std::byte* CpuExecutor::address(std::size_t program, ValueId value) const {
-  return arena_.get() + plan_.arena.programs[program].value_offsets[static_cast<std::size_t>(value.index)];
-}
-
-CpuExecutor::Step CpuExecutor::prepare(std::size_t program, std::size_t n, const MeshGroups& groups) const {
+CpuExecutor::Call CpuExecutor::prepare(std::size_t program, std::size_t n, const MeshGroups& groups) const {
   const Graph& graph = plan_.programs[program].graph;
   const Node& node = graph.nodes()[n];
-  TAKT_ASSERT(node.op->cpu != nullptr, "op ", node.op->name, " has no CPU kernel");
-  CpuNode view{graph.args_of(node)};
-  view.ranges = axis_ranges(graph, node, plan_.mesh, coordinates_);
+  KernelNode view{graph.args_of(node)};
+  view.ranges = axis_ranges(graph, node, plan_.mesh, coordinates());
   view.num_threads = plan_.num_threads;
-  if (!node.mesh_axis.empty())
-    view.group = groups.at(static_cast<std::size_t>(plan_.mesh.find(node.mesh_axis)));
-  TAKT_ASSERT(!node.op->is_collective || view.group != nullptr, "no communicator for mesh axis '",
-              node.mesh_axis, "'");
-  Step step{
-      .kernel = node.op->cpu(view), .inputs = {}, .outputs = {}, .is_collective = node.op->is_collective};
-  for (const ValueId id : node.inputs) step.inputs.push_back(address(program, id));
-  for (const ValueId id : node.outputs) step.outputs.push_back(address(program, id));
-  step.scratch = arena_.get() + plan_.arena.programs[program].scratch_offsets[n];
-  step.padding = padding_of(program, node);
-  return step;
+  if (node.op->needs_group) view.group = &groups.of(node.mesh_axes);
+  Call call{.kernel = node.op->cpu.prepare(view),
+            .inputs = {},
+            .outputs = {},
+            .communicates = node.op->communicates,
+            .padding = padding_of(program, node)};
+  for (int slot = 0; slot < kInputSlots; ++slot)
+    for (const ValueId id : node.inputs)
+      call.inputs[static_cast<std::size_t>(slot)].push_back(address(program, id, slot));
+  for (const ValueId id : node.outputs) call.outputs.push_back(address(program, id));
+  call.scratch = arena_.get() + plan_.arena.programs[program].scratch_offsets[n];
+  return call;
 }
 
 std::vector<CpuExecutor::Padding> CpuExecutor::padding_of(std::size_t program, const Node& node) const {
   std::vector<Padding> padding;
   for (const ValueId id : node.outputs) {
     const Value& value = plan_.programs[program].graph.value(id);
-    std::int64_t rows = 1, rest = value.desc.num_elements();
+    std::size_t rows = 1, rest = value.desc.num_bytes();
     for (std::size_t d = 0; d < value.desc.dims.size(); ++d) {
-      const std::int64_t extent = value.desc.dims[d].extent, inner = rest / extent;
-      const AxisRange range = range_of(value, d, plan_.mesh, coordinates_);
-      if (range.num_valid < extent)
-        padding.push_back(
-            {reinterpret_cast<float*>(address(program, id)), rows, rest, range.num_valid * inner});
+      const auto extent = static_cast<std::size_t>(value.desc.dims[d].extent);
+      const std::size_t inner = rest / extent;
+      const auto num_valid =
+          static_cast<std::size_t>(range_of(value, d, plan_.mesh, coordinates()).num_valid);
+      if (num_valid < extent) padding.push_back({address(program, id), rows, rest, num_valid * inner});
       rows *= extent;
       rest = inner;
     }
@@ -88,62 +78,71 @@ std::vector<CpuExecutor::Padding> CpuExecutor::padding_of(std::size_t program, c
 }
 
 void CpuExecutor::Padding::clear() const {
-  for (std::int64_t row = 0; row < rows; ++row)
-    std::fill(data + row * columns + first, data + (row + 1) * columns, 0.0f);
+  for (std::size_t row = 0; row < rows; ++row) std::memset(data + row * columns + first, 0, columns - first);
 }
 
-void CpuExecutor::run(std::size_t program) {
-  using Clock = std::chrono::steady_clock;
-  set_cpu_threads(plan_.num_threads);
-  for (const Step& step : programs_[program]) {
-    const Clock::time_point start = step.is_collective ? Clock::now() : Clock::time_point();
-    step.kernel({step.inputs, step.outputs, step.scratch});
-    for (const Padding& padding : step.padding) padding.clear();  // sums over a padded axis count on zeros
-    if (step.is_collective) collective_time_s_ += std::chrono::duration<double>(Clock::now() - start).count();
+void CpuExecutor::run(const Action& action) {
+  switch (action.kind) {
+    case Action::Kind::kRun:
+      return run_program(action);
+    case Action::Kind::kClearAccumulators:
+      return clear_accumulators();
   }
 }
 
-void CpuExecutor::zero_accumulators() {
-  for (const std::span<float> buffer : accumulators_) std::memset(buffer.data(), 0, buffer.size_bytes());
+void CpuExecutor::run_program(const Action& action) {
+  using Clock = std::chrono::steady_clock;
+  set_cpu_threads(plan_.num_threads);
+  const auto slot = static_cast<std::size_t>(action.micro_batch % kInputSlots);
+  for (const Call& call : programs_.at(static_cast<std::size_t>(action.program))) {
+    const Clock::time_point start = call.communicates ? Clock::now() : Clock::time_point();
+    call.kernel({.inputs = call.inputs[slot], .outputs = call.outputs, .scratch = call.scratch});
+    for (const Padding& padding : call.padding) padding.clear();  // sums over a padded axis count on zeros
+    if (call.communicates) collective_time_s_ += std::chrono::duration<double>(Clock::now() - start).count();
+  }
 }
 
-ValueId CpuExecutor::find(std::size_t program, std::string_view name) const {
-  const auto id = plan_.programs.at(program).graph.find(name);
-  TAKT_ASSERT(id.has_value(), "program '", plan_.programs[program].name, "' has no value '", name, "'");
-  return *id;
+void CpuExecutor::clear_accumulators() {
+  for (const PersistentValue& value : plan_.table.values())
+    if (value.role == Role::kAccumulator)
+      std::memset(arena_.get() + plan_.arena.persistents.at(value.name).offset, 0, value.desc.num_bytes());
 }
 
-std::span<float> CpuExecutor::persistent(std::string_view name) {
-  for (std::size_t p = 0; p < plan_.programs.size(); ++p)
-    for (std::size_t v = 0; v < plan_.programs[p].graph.values().size(); ++v) {
-      const Value& value = plan_.programs[p].graph.values()[v];
-      if (!is_persistent(value.role) || value.name != name) continue;
-      return {reinterpret_cast<float*>(address(p, {static_cast<int>(v)})),
-              static_cast<std::size_t>(value.desc.num_elements())};
-    }
-  fail(Fault::kBug, "no persistent value '", name, "'");
-}
-
-std::span<std::int32_t> CpuExecutor::tokens(std::size_t program, std::string_view input) {
-  const ValueId id = find(program, input);
-  const TensorDesc& desc = plan_.programs[program].graph.value(id).desc;
-  TAKT_ASSERT(desc.dtype == DType::kI32, "'", input, "' is ", desc);
-  return {reinterpret_cast<std::int32_t*>(address(program, id)),
-          static_cast<std::size_t>(desc.num_elements())};
-}
-
-std::span<float> CpuExecutor::scalars(std::size_t program, std::string_view input) {
-  const ValueId id = find(program, input);
-  const TensorDesc& desc = plan_.programs[program].graph.value(id).desc;
-  TAKT_ASSERT(desc.dtype == DType::kF32, "'", input, "' is ", desc);
-  return {reinterpret_cast<float*>(address(program, id)), static_cast<std::size_t>(desc.num_elements())};
+std::byte* CpuExecutor::storage(std::string_view name, std::size_t first, std::size_t num_bytes,
+                                int micro_batch) const {
+  const StepPlan::Location at = plan_.locate(name);
+  TAKT_ASSERT(first + num_bytes <= at.desc.num_bytes(), "'", name, "' is ", at.desc, ", not bytes ", first, " to ",
+              first + num_bytes);
+  return arena_.get() + at.offset + at.slot_stride * static_cast<std::size_t>(micro_batch % kInputSlots) + first;
 }
 
 std::span<const float> CpuExecutor::output(std::size_t program, std::size_t number) const {
   const Graph& graph = plan_.programs.at(program).graph;
   const ValueId id = graph.outputs().at(number);
+  TAKT_ASSERT(graph.value(id).desc.dtype == DType::kF32, "output '", graph.value(id).name, "' is not f32");
   return {reinterpret_cast<const float*>(address(program, id)),
           static_cast<std::size_t>(graph.value(id).desc.num_elements())};
+}
+
+std::span<std::byte> CpuExecutor::host_view(std::string_view name) {
+  const std::size_t num_bytes = plan_.locate(name).desc.num_bytes();
+  return {storage(name, 0, num_bytes, 0), num_bytes};
+}
+
+void CpuExecutor::write(std::string_view name, std::span<const std::byte> bytes, int micro_batch) {
+  std::memcpy(storage(name, 0, bytes.size(), micro_batch), bytes.data(), bytes.size());
+}
+
+void CpuExecutor::read(std::string_view name, std::span<std::byte> bytes) const {
+  std::memcpy(bytes.data(), storage(name, 0, bytes.size(), 0), bytes.size());
+}
+
+void CpuExecutor::write_part(std::string_view name, std::size_t first, std::span<const std::byte> bytes) {
+  std::memcpy(storage(name, first, bytes.size(), 0), bytes.data(), bytes.size());
+}
+
+void CpuExecutor::read_part(std::string_view name, std::size_t first, std::span<std::byte> bytes) const {
+  std::memcpy(bytes.data(), storage(name, first, bytes.size(), 0), bytes.size());
 }
 
 }  // namespace takt

@@ -1,26 +1,27 @@
-// The communicators of one rank, one a mesh axis.
+// The communicators of one rank: one for every set of mesh axes that a node of the plan communicates along.
 #pragma once
 
+#include <map>
 #include <memory>
-#include <vector>
+#include <string>
 
 #include "collectives/communicator.h"
-#include "core/exec/cpu_executor.h"
-#include "core/mesh/mesh.h"
+#include "core/passes/step_plan.h"
 
 namespace takt {
 
-// Owns what it splits from `world`; every rank of `world`, one a place on the mesh, makes its own at the same
-// time.
-class OwnedMeshGroups {
+// Owns what it splits from `world`.
+class MeshGroups {
  public:
-  OwnedMeshGroups(const Mesh& mesh, Communicator& world);
+  MeshGroups() = default;  // of a plan for one rank
+  // Every rank of `world`, one a place on the mesh, makes its own at the same time, for the same plan.
+  MeshGroups(const StepPlan& plan, Communicator& world);
 
-  // Null along axes of one rank.
-  MeshGroups groups() const;
+  // Throws kBug if no node of the plan communicates along these axes.
+  Communicator& of(const MeshAxisNames& mesh_axes) const;
 
  private:
-  std::vector<std::unique_ptr<Communicator>> owned_;
+  std::map<std::string, std::unique_ptr<Communicator>> groups_;
 };
 
 }  // namespace takt

@@ -3,13 +3,14 @@
 
 namespace takt {
 
-Rewriter::Rewriter(const Graph& from) : from_(from), moved_(from.values().size()) {
-  for (std::size_t v = 0; v < moved_.size(); ++v)
-    if (from.values()[v].role != Role::kIntermediate) moved_[v] = result_.add_outside(from.values()[v]);
+Rewriter::Rewriter(const Graph& from, Outside outside) : from_(from), moved_(from.values().size()) {
+  for (std::size_t v = 0; outside == Outside::kAll && v < moved_.size(); ++v)
+    if (from.values()[v].role != Role::kIntermediate) at({static_cast<int>(v)});
 }
 
-ValueId Rewriter::at(ValueId old) const {
-  const ValueId now = moved_[static_cast<std::size_t>(old.index)];
+ValueId Rewriter::at(ValueId old) {
+  ValueId& now = moved_[static_cast<std::size_t>(old.index)];
+  if (now.index < 0 && from_.value(old).role != Role::kIntermediate) now = result_.add_outside(from_.value(old));
   TAKT_ASSERT(now.index >= 0, "rewriting: '", from_.value(old).name, "' is not there yet");
   return now;
 }

@@ -10,11 +10,13 @@ namespace takt {
 
 class Rewriter {
  public:
-  // Takes over all inputs and persistent values. `from` is borrowed.
-  explicit Rewriter(const Graph& from);
+  // Which inputs and persistent values the copy has: all, or those that are asked for.
+  enum class Outside { kAll, kUsed };
+  // `from` is borrowed.
+  explicit Rewriter(const Graph& from, Outside outside = Outside::kAll);
 
   // Where an old value is now. Throws kBug if it is not there yet.
-  ValueId at(ValueId old) const;
+  ValueId at(ValueId old);
   // Readers of `old` that are copied from now on read `now`.
   void redirect(ValueId old, ValueId now);
   // Takes a node over, its inputs as they are now.

@@ -105,6 +105,7 @@ ValueId Builder::llama(ValueId tokens) {
   };
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
+    const BlockScope block(graph_, static_cast<int>(i));
     x = add(graph_, {x, llama_attention(norm(layer + "input_layernorm"), turns, layer)},
             layer + "attention.residual");
     x = add(graph_, {x, llama_mlp(norm(layer + "post_attention_layernorm"), layer)}, layer + "mlp.residual");
@@ -156,6 +157,7 @@ ValueId Builder::gpt2(ValueId tokens) {
   };
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const std::string layer = "transformer.h." + std::to_string(i) + ".";
+    const BlockScope block(graph_, static_cast<int>(i));
     x = add(graph_, {x, gpt2_attention(norm(layer + "ln_1"), layer)}, layer + "attention.residual");
     x = add(graph_, {x, gpt2_mlp(norm(layer + "ln_2"), layer)}, layer + "mlp.residual");
   }

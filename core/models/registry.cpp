@@ -4,12 +4,13 @@
 #include <array>
 
 #include "core/models/gpt.h"
+#include "core/models/gpt_pretrained.h"
 
 namespace takt {
 
 std::span<const ModelDef> model_registry() {
   static const std::array<ModelDef, 1> models = {{
-      {"gpt", complete_gpt, build_gpt, hugging_face_config},
+      {"gpt", complete_gpt, build_gpt, hugging_face_config, require_same_gpt},
   }};
   return models;
 }

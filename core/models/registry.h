@@ -1,6 +1,7 @@
 // All models, in alphabetical order.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string>
 
@@ -14,6 +15,8 @@ struct ModelDef {
   ModelConfig (*complete)(ModelConfig config);                                // fills in and checks; kConfig
   ValueId (*build)(Graph& graph, const ModelConfig& config, ValueId tokens);  // tokens [batch, seq] -> logits
   std::string (*hugging_face_config)(const ModelConfig& config, int end_of_text);
+  // Whether a config.json of Hugging Face describes this model; see require_same_gpt.
+  void (*require_same)(const ModelConfig& config, const nlohmann::json& file, const std::string& source);
 };
 
 std::span<const ModelDef> model_registry();

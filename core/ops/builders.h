@@ -36,6 +36,8 @@ ValueId add(Graph& graph, const std::vector<ValueId>& terms, const std::string& 
 // buffer += x, in place: a buffer that lives over all micro-batches of a step.
 ValueId accumulate(Graph& graph, ValueId buffer, ValueId x, const std::string& name);
 // The same numbers as f32 or bf16, rounded to nearest even.
+// target becomes x: how derived values are written.
+ValueId assign(Graph& graph, ValueId target, ValueId x, const std::string& name);
 ValueId cast(Graph& graph, ValueId x, DType to, const std::string& name);
 ValueId scale(Graph& graph, ValueId x, double factor, const std::string& name);
 ValueId fill(Graph& graph, const TensorDesc& desc, double value, const std::string& name);
@@ -98,6 +100,7 @@ const OpDef& accumulate_op();
 const OpDef& activation_op();
 const OpDef& activation_grad_op();
 const OpDef& add_op();
+const OpDef& assign_op();
 const OpDef& attention_op();
 const OpDef& attention_grad_op();
 const OpDef& broadcast_op();

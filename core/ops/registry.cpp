@@ -16,6 +16,7 @@ std::span<const OpDef* const> op_registry() {
       &all_gather_op(),
       &all_reduce_op(),
       &all_to_all_op(),
+      &assign_op(),
       &attention_op(),
       &attention_grad_op(),
       &broadcast_op(),

@@ -5,20 +5,17 @@
 #include <algorithm>
 #include <map>
 
+#include "core/graph/rewriter.h"
 #include "core/ops/builders.h"
 
 namespace takt {
 namespace {
 
 // Members must overwrite their accumulators, which then lie side by side: nobody else may read those.
-bool is_bucketable(const Graph& graph, const Node& node) {
-  if (node.op != &all_reduce_op()) return false;
-  std::ptrdiff_t num_readers = 0;
-  for (const Node& reader : graph.nodes())
-    num_readers += std::count(reader.inputs.begin(), reader.inputs.end(), node.inputs[0]);
-  return num_readers == 1 && node.op == &all_reduce_op() && node.inputs.size() == 1 &&
+bool is_bucketable(const Graph& graph, const Node& node, const Users& users) {
+  return node.op == &all_reduce_op() && node.inputs.size() == 1 &&
          graph.value(node.inputs[0]).role == Role::kAccumulator &&
-         graph.value(node.inputs[0]).desc.num_elements() > 1;
+         graph.value(node.inputs[0]).desc.num_elements() > 1 && users.of(node.inputs[0]).size() == 1;
 }
 
 // For every node the number of its bucket, or -1.
@@ -30,11 +27,12 @@ std::vector<int> assign_buckets(const Graph& graph, std::size_t bucket_bytes) {
   };
   std::map<std::string, Open> open;  // by mesh axis and operation
   int num_buckets = 0;
+  const Users users(graph);
   for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
     const Node& node = graph.nodes()[i];
-    if (!is_bucketable(graph, node)) continue;
+    if (!is_bucketable(graph, node, users)) continue;
     const std::size_t num_bytes = graph.value(node.inputs[0]).desc.num_bytes();
-    const std::string key = node.mesh_axis + "/" + node.attrs.text("op");
+    const std::string key = to_string(node.mesh_axes) + "/" + node.attrs.text("op");
     const auto found = open.find(key);
     if (found == open.end() || found->second.num_bytes + num_bytes > bucket_bytes)
       open[key] = {num_buckets++, 0};
@@ -58,22 +56,11 @@ Graph bucket_all_reduces(const Graph& graph, std::size_t bucket_bytes) {
   for (std::size_t i = 0; i < bucket_of.size(); ++i)
     if (bucket_of[i] >= 0) members[bucket_of[i]].push_back(&graph.nodes()[i]);
 
-  Graph result;
-  std::vector<ValueId> moved(graph.values().size());
-  const auto at = [&](ValueId id) -> ValueId& { return moved[static_cast<std::size_t>(id.index)]; };
-  for (std::size_t i = 0; i < graph.values().size(); ++i)
-    if (graph.values()[i].role != Role::kIntermediate) moved[i] = result.add_outside(graph.values()[i]);
-  const auto append = [&](Node node, const std::vector<ValueId>& old_outputs) {
-    std::vector<Value> outputs;
-    for (const ValueId id : old_outputs) outputs.push_back(graph.value(id));
-    for (ValueId& id : node.inputs) id = at(id);
-    const std::vector<ValueId> ids = result.append_placed(std::move(node), outputs);
-    for (std::size_t k = 0; k < ids.size(); ++k) at(old_outputs[k]) = ids[k];
-  };
+  Rewriter rewriter(graph);
   for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
     const Node& node = graph.nodes()[i];
     if (bucket_of[i] < 0) {
-      append(node, node.outputs);
+      rewriter.copy(node);
       continue;
     }
     const std::vector<const Node*>& bucket = members[bucket_of[i]];
@@ -85,10 +72,9 @@ Graph bucket_all_reduces(const Graph& graph, std::size_t bucket_bytes) {
       outputs.push_back(bucket[k]->outputs[0]);
     }
     joined.name = "bucket " + std::to_string(bucket_of[i]) + " from '" + node.name + "'";
-    append(std::move(joined), outputs);
+    rewriter.copy_as(std::move(joined), outputs);
   }
-  for (const ValueId id : graph.outputs()) result.mark_output(at(id));
-  return result;
+  return std::move(rewriter).finish();
 }
 
 }  // namespace takt

@@ -7,11 +7,12 @@
 #include "core/passes/shard_ranges.h"
 
 namespace takt {
-namespace {
 
 std::size_t aligned(std::size_t num_bytes) {
   return (num_bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
 }
+
+namespace {
 
 // One piece of storage: alive from the node that first writes it to the last that reads it.
 struct Block {
@@ -49,7 +50,7 @@ class Storages {
       join(node.inputs[static_cast<std::size_t>(input)], node.outputs[static_cast<std::size_t>(output)]);
     if (!node.op->may_overwrite_input) return;
     const std::size_t num_pairs =
-        node.op->is_collective ? node.inputs.size() : 1;  // a bucket has an output an input
+        node.op->communicates ? node.inputs.size() : 1;  // a bucket has an output an input
     for (std::size_t i = 0; i < num_pairs; ++i) {
       const ValueId input = node.inputs[i];
       const Role role = graph_.values()[root(static_cast<std::size_t>(input.index))].role;
@@ -104,8 +105,7 @@ ProgramMemory plan_program(const Graph& graph, const Mesh& mesh, int num_threads
     if (storages.root(v) == v) {
       block = {aligned(value.desc.num_bytes()), std::max(0, value.producer.index),
                std::max(0, value.producer.index)};
-      if (value.role == Role::kInput) block.first = 0;
-      if (!is_persistent(value.role)) temporary.push_back(&block);
+      if (value.role == Role::kIntermediate) temporary.push_back(&block);
     }
     block.last = std::max({block.last, storages.last_use(v), value.producer.index});
   }
@@ -119,7 +119,7 @@ ProgramMemory plan_program(const Graph& graph, const Mesh& mesh, int num_threads
   for (std::size_t v = 0; v < num_values; ++v) {
     const std::size_t root = storages.root(v);
     const Value& owner = graph.values()[root];
-    memory.value_offsets.push_back(is_persistent(owner.role) ? arena.persistent_offsets.at(owner.name)
+    memory.value_offsets.push_back(owner.role != Role::kIntermediate ? arena.persistents.at(owner.name).offset
                                                              : arena.persistent_bytes + blocks[root].offset);
   }
   for (std::size_t n = 0; n < num_nodes; ++n)
@@ -128,35 +128,37 @@ ProgramMemory plan_program(const Graph& graph, const Mesh& mesh, int num_threads
 }
 
 // Members of buckets first, side by side in the bucket's order; then everything else.
-void plan_persistents(std::span<const Graph* const> programs, ArenaPlan& arena) {
-  const auto place = [&](const Value& value) {
-    if (!is_persistent(value.role) ||
-        !arena.persistent_offsets.emplace(value.name, arena.persistent_bytes).second)
-      return;
-    arena.persistent_bytes += aligned(value.desc.num_bytes());
-    arena.bytes_by_role[value.role] += aligned(value.desc.num_bytes());
+void plan_persistents(const PersistentTable& table, std::span<const Graph* const> programs, ArenaPlan& arena) {
+  const auto place = [&](const PersistentValue& value) {
+    const bool is_input = value.role == Role::kInput;
+    const std::size_t num_bytes = aligned(value.desc.num_bytes());
+    const ArenaPlan::Place at{arena.persistent_bytes, is_input ? num_bytes : 0};
+    if (!arena.persistents.emplace(value.name, at).second) return;
+    const std::size_t total = num_bytes * (is_input ? kInputSlots : 1);
+    arena.persistent_bytes += total;
+    arena.bytes_by_role[value.role] += total;
   };
   for (const Graph* graph : programs)
     for (const Node& node : graph->nodes())
-      if (node.op->is_collective && node.inputs.size() > 1)
-        for (const ValueId id : node.inputs) place(graph->value(id));
-  for (const Graph* graph : programs)
-    for (const Value& value : graph->values()) place(value);
+      if (node.op->communicates && node.inputs.size() > 1)
+        for (const ValueId id : node.inputs) place(table.at(graph->value(id).name));
+  for (const PersistentValue& value : table.values()) place(value);
 }
 
 }  // namespace
 
 std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh, int num_threads) {
-  if (node.op->cpu_scratch_bytes == nullptr) return 0;
-  CpuNode view{graph.args_of(node)};
+  if (node.op->cpu.scratch_bytes == nullptr) return 0;
+  KernelNode view{graph.args_of(node)};
   view.ranges = axis_ranges(graph, node, mesh, std::vector<int>(mesh.axes.size(), 0));
   view.num_threads = num_threads;
-  return node.op->cpu_scratch_bytes(view);
+  return node.op->cpu.scratch_bytes(view);
 }
 
-ArenaPlan plan_memory(std::span<const Graph* const> programs, const Mesh& mesh, int num_threads) {
+ArenaPlan plan_memory(const PersistentTable& table, std::span<const Graph* const> programs, const Mesh& mesh,
+                      int num_threads) {
   ArenaPlan arena;
-  plan_persistents(programs, arena);
+  plan_persistents(table, programs, arena);
   for (const Graph* graph : programs) {
     arena.programs.push_back(plan_program(*graph, mesh, num_threads, arena));
     arena.temporary_bytes = std::max(arena.temporary_bytes, arena.programs.back().num_bytes);

@@ -9,11 +9,16 @@
 
 #include "core/graph/graph.h"
 #include "core/mesh/mesh.h"
+#include "core/passes/persistent_table.h"
 
 namespace takt {
 
 // Every offset is a multiple of this many bytes.
 inline constexpr std::size_t kArenaAlignment = 64;
+std::size_t aligned(std::size_t num_bytes);
+
+// Inputs have this many places, used in turn, so that the next micro-batch can be written while one runs.
+inline constexpr int kInputSlots = 2;
 
 // Where one program's values and scratch lie, in bytes from the start of the arena.
 struct ProgramMemory {
@@ -24,8 +29,12 @@ struct ProgramMemory {
 
 // The arena of a rank: first what persists, then a region that the programs use one after the other.
 struct ArenaPlan {
-  std::map<std::string, std::size_t> persistent_offsets;
-  std::map<Role, std::size_t> bytes_by_role;  // persistent values
+  struct Place {
+    std::size_t offset = 0;
+    std::size_t slot_stride = 0;  // inputs: bytes from one slot to the next; else 0
+  };
+  std::map<std::string, Place, std::less<>> persistents;  // inputs too
+  std::map<Role, std::size_t> bytes_by_role;  // persistent values and inputs
   std::size_t persistent_bytes = 0;
   std::size_t temporary_bytes = 0;  // the largest program's
   std::vector<ProgramMemory> programs;
@@ -37,8 +46,9 @@ struct ArenaPlan {
 std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh, int num_threads);
 
 // Values whose lives do not overlap may share storage: sorted by size, each takes the lowest gap that is free
-// for its whole life (Sekiyama et al. 2018, arXiv:1804.10001). Members of an all-reduce bucket are laid side
-// by side.
-ArenaPlan plan_memory(std::span<const Graph* const> programs, const Mesh& mesh, int num_threads);
+// for its whole life (Sekiyama et al. 2018, arXiv:1804.10001). Members of an all-reduce bucket are laid side by side.
+// Inputs and persistent values of `table` have storage of their own.
+ArenaPlan plan_memory(const PersistentTable& table, std::span<const Graph* const> programs, const Mesh& mesh,
+                      int num_threads);
 
 }  // namespace takt

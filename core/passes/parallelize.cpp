@@ -1,106 +1,91 @@
-// parallelize: nodes are taken in order; along each mesh axis every node gets the cheapest of its op's
-// signatures.
+// parallelize: nodes are taken in order; every node gets the cheapest of its op's placements, one mesh axis after the
+// other.
 //
-// The price of a signature is what it moves: conversions of inputs that are not there yet, and, for a partial
-// output, the reduction that it will owe. Local work (slices, masks, the size of the outputs) breaks ties.
-// Converted values are kept, so that a value is gathered or reduced once however many nodes want it.
+// The price of a placement is what it moves, in bytes of local tensors: the conversion of each input from the version
+// that is nearest to all that is decided so far, and, for a partial output, the reduction that it will owe. Local work
+// (slices, masks, the size of the outputs) breaks ties. Converted values are kept, so that a value is gathered or
+// reduced once however many nodes want it; gathered parameters only within a layer's forward or backward.
+// Layers repeat: what was decided for a node is decided for all that look alike.
 #include "core/passes/parallelize.h"
 
 #include <algorithm>
-#include <limits>
 #include <set>
+#include <unordered_map>
 
 #include "core/ops/builders.h"
+#include "core/ops/placement_rules.h"
+#include "core/passes/conversion_path.h"
 
 namespace takt {
 namespace {
 
-constexpr double kImpossible = std::numeric_limits<double>::infinity();
-constexpr double kLatencyBytes = 4096;  // a collective's fixed price, as bytes
-constexpr double kLocalShare = 1e-3;    // the price of touching a byte locally
-constexpr double kParameterMoves =
-    1e6;  // how much dearer moving a parameter is: only where there is no other way
-constexpr double kAtRest = 1 - 1e-9;  // the discount for needing no conversion: breaks exact ties only
+constexpr double kParameterMoves = 1e6;  // how much dearer moving a parameter is: only where there is no other way
+constexpr double kAtRest = 1 - 1e-9;     // the discount for needing no conversion: breaks exact ties only
 
 class Parallelizer {
  public:
-  Parallelizer(const Graph& global, const Mesh& mesh, std::span<const ShardingRule> rules,
-               PersistentPlacements& persistents)
-      : global_(global),
-        mesh_(mesh),
-        rules_(rules),
-        persistents_(persistents),
-        copies_(global.values().size()) {}
+  Parallelizer(const Graph& global, const Mesh& mesh, const ShardingRules& rules, const PersistentTable& known)
+      : global_(global), mesh_(mesh), rules_(rules), known_(known), versions_(global.values().size()) {}
 
   Graph run() {
     for (std::size_t i = 0; i < global_.values().size(); ++i)
       if (global_.values()[i].role != Role::kIntermediate) place_outside_value({static_cast<int>(i)});
     for (const Node& node : global_.nodes()) place_node(node);
     for (const ValueId output : global_.outputs())
-      local_.mark_output(converted(output, whole_but_batch(output)));
+      local_.mark_output(converted(output, whole_but_batch(output), {}));
     return std::move(local_);
   }
 
  private:
-  // One version of a global value in the local graph.
-  struct Copy {
+  // A global value in the local graph; the first version is the value itself, the others are conversions of it.
+  struct Version {
     Placement placement;
     ValueId local;
+    std::optional<Tag> scope = {};  // a gathered parameter: the only nodes that may use it
+    bool serves(const Tag& tag) const { return !scope || *scope == tag; }
   };
+  struct Choice {
+    std::vector<Placement> inputs, outputs;
+  };
+
+  std::vector<Version>& versions(ValueId id) { return versions_[static_cast<std::size_t>(id.index)]; }
+  const std::vector<Version>& versions(ValueId id) const { return versions_[static_cast<std::size_t>(id.index)]; }
 
   void place_outside_value(ValueId id) {
     const Value& value = global_.value(id);
-    const auto known = persistents_.find(value.name);
-    if (known == persistents_.end() && value.role == Role::kAccumulator) return;  // placed at its first use
-    const Placement placement = known != persistents_.end() && is_persistent(value.role)
-                                    ? known->second
-                                    : placement_by_rule(rules_, mesh_, value.desc, value.name);
-    add_outside_value(id, placement);
+    if (const PersistentValue* known = known_.find(value.name))
+      add_outside_value(id, known->placement);
+    else if (value.role != Role::kAccumulator && value.role != Role::kDerived)  // those: at their first use
+      add_outside_value(id, placement_by_rule(rules_, mesh_, value));
   }
 
   void add_outside_value(ValueId id, const Placement& placement) {
-    const Value& value = global_.value(id);
-    const TensorDesc desc{local_dims(value.desc.dims, placement, mesh_), value.desc.dtype};
-    ValueId local;
-    if (value.role == Role::kInput)
-      local = local_.input(value.name, desc);
-    else if (value.role == Role::kParameter)
-      local = local_.parameter(value.name, desc, value.parameter.value());
-    else
-      local = local_.persistent(value.name, desc, value.role);
-    local_.value(local).global_dims = value.desc.dims;
-    local_.value(local).placement = placement;
-    copies(id).push_back({placement, local});
-    if (is_persistent(value.role)) persistents_[value.name] = placement;
+    Value value = global_.value(id);
+    value.global_dims = value.desc.dims;
+    value.desc.dims = local_dims(value.global_dims, placement, mesh_);
+    value.placement = placement;
+    versions(id).push_back({placement, local_.add_outside(value)});
   }
 
-  std::vector<Copy>& copies(ValueId id) { return copies_[static_cast<std::size_t>(id.index)]; }
-
   void place_node(const Node& node) {
-    const OpArgs args = global_.args_of(node);
-    std::vector<Placement> inputs(node.inputs.size(), Placement(mesh_.axes.size()));
-    std::vector<Placement> outputs(node.outputs.size(), Placement(mesh_.axes.size()));
-    for (std::size_t m = 0; m < mesh_.axes.size(); ++m) {
-      const OpPlacement chosen = choose(node, args, m);
-      for (std::size_t i = 0; i < inputs.size(); ++i) inputs[i][m] = chosen.inputs[i];
-      for (std::size_t i = 0; i < outputs.size(); ++i) outputs[i][m] = chosen.outputs[i];
+    const Choice& choice = choose(node);
+    Node local{.op = node.op, .name = node.name, .attrs = node.attrs, .tag = node.tag};
+    local_.set_tag(node.tag);
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      if (versions(node.inputs[i]).empty()) add_outside_value(node.inputs[i], choice.inputs[i]);
+      local.inputs.push_back(converted(node.inputs[i], choice.inputs[i], node.tag));
     }
-    Node local{.op = node.op, .name = node.name, .attrs = node.attrs};
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      if (copies(node.inputs[i]).empty()) add_outside_value(node.inputs[i], inputs[i]);
-      local.inputs.push_back(converted(node.inputs[i], inputs[i]));
-    }
-    localize(local.attrs, outputs.front());
+    localize(local.attrs, choice.outputs.front());
     std::vector<Value> values;
-    for (std::size_t i = 0; i < outputs.size(); ++i) {
+    for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       const Value& value = global_.value(node.outputs[i]);
       values.push_back({.name = value.name,
-                        .desc = {local_dims(value.desc.dims, outputs[i], mesh_), value.desc.dtype},
+                        .desc = {local_dims(value.desc.dims, choice.outputs[i], mesh_), value.desc.dtype},
                         .global_dims = value.desc.dims,
-                        .placement = outputs[i]});
+                        .placement = choice.outputs[i]});
     }
     const std::vector<ValueId> ids = local_.append_placed(std::move(local), values);
-    for (std::size_t i = 0; i < ids.size(); ++i) copies(node.outputs[i]) = {{outputs[i], ids[i]}};
+    for (std::size_t i = 0; i < ids.size(); ++i) versions(node.outputs[i]) = {{choice.outputs[i], ids[i]}};
   }
 
   // Shape attributes of a node follow its first output.
@@ -109,65 +94,136 @@ class Parallelizer {
       if (Dims* dims = std::get_if<Dims>(&attr)) *dims = local_dims(*dims, output, mesh_);
   }
 
-  OpPlacement choose(const Node& node, const OpArgs& args, std::size_t m) {
-    TAKT_ASSERT(node.op->placements != nullptr, "op ", node.op->name, " has no placement rule");
-    std::vector<OpPlacement> signatures = node.op->placements(args);
-    const OpPlacement* best = nullptr;
-    double best_price = kImpossible;
-    for (const OpPlacement& signature : signatures) {
-      const double price = price_of(node, args, signature, m);
-      if (price < best_price) {
-        best_price = price;
-        best = &signature;
-      }
-    }
-    TAKT_REQUIRE(best != nullptr, "mesh: op ", node.op->name, " '", node.name, "' cannot be placed over ",
-                 mesh_.axes[m].name, "=", mesh_.axes[m].size, describe_inputs(node, m),
-                 "\n  make the axes above divisible, or choose a smaller ", mesh_.axes[m].name);
-    return *best;
+  // ---- What a node should look like ----
+
+  const Choice& choose(const Node& node) {
+    const auto [entry, is_new] = chosen_.try_emplace(look_of(node));
+    if (is_new) entry->second = decide(node);
+    return entry->second;
   }
 
-  std::string describe_inputs(const Node& node, std::size_t m) {
+  // Everything that the choice depends on.
+  std::string look_of(const Node& node) const {
+    std::string look = node.op->name + to_string(node.attrs);
+    for (const ValueId id : node.inputs) {
+      const Value& value = global_.value(id);
+      look += "|" + to_string(value.desc) + (is_persistent(value.role) ? "!" : "");
+      for (const Version& version : versions(id))
+        if (version.serves(node.tag)) look += ";" + to_string(version.placement);
+    }
+    return look;
+  }
+
+  Choice decide(const Node& node) const {
+    const OpArgs args = global_.args_of(node);
+    const std::vector<OpPlacement> offers = signatures_of(*node.op, args);
+    Choice choice{std::vector<Placement>(node.inputs.size(), Placement(mesh_.axes.size())),
+                  std::vector<Placement>(node.outputs.size(), Placement(mesh_.axes.size()))};
+    for (std::size_t m = 0; m < mesh_.axes.size(); ++m) {
+      if (mesh_.axes[m].size == 1) continue;
+      std::optional<Choice> best;
+      double best_price = kImpossible;
+      for (const OpPlacement& offer : offers) {
+        Choice candidate = choice;
+        for (std::size_t i = 0; i < offer.inputs.size(); ++i) candidate.inputs[i][m] = offer.inputs[i];
+        for (std::size_t i = 0; i < offer.outputs.size(); ++i) candidate.outputs[i][m] = offer.outputs[i];
+        const double price = price_of(node, args, candidate, m);
+        if (price < best_price) {
+          best_price = price;
+          best = std::move(candidate);
+        }
+      }
+      TAKT_REQUIRE(best, "mesh: op ", node.op->name, " '", node.name, "' cannot be placed over ", mesh_.axes[m].name,
+                   "=", mesh_.axes[m].size, describe_inputs(node, m),
+                   "\n  make the axes above divisible, or choose a smaller ", mesh_.axes[m].name);
+      choice = std::move(*best);
+    }
+    return choice;
+  }
+
+  std::string describe_inputs(const Node& node, std::size_t m) const {
     std::string text;
     for (const ValueId id : node.inputs)
       text += "\n  input '" + global_.value(id).name + "' " + to_string(global_.value(id).desc) + " is " +
-              (copies(id).empty() ? "not placed" : to_string(copies(id).front().placement[m]));
+              (versions(id).empty() ? "not placed" : to_string(versions(id).front().placement[m]));
     return text;
   }
 
+  // Mesh axes up to `last` are decided in `choice`; inputs stay as they are along the others.
+  double price_of(const Node& node, const OpArgs& args, const Choice& choice, std::size_t last) const {
+    if (!pieces_match(args, choice, last)) return kImpossible;
+    double conversions = 0, owed = 0;
+    for (std::size_t i = 0; i < args.inputs.size(); ++i) {
+      if (!allowed(choice.inputs[i][last], args.inputs[i], last)) return kImpossible;
+      conversions += input_price(node, i, choice.inputs[i], last);
+    }
+    for (std::size_t i = 0; i < args.outputs.size(); ++i) {
+      if (!allowed(choice.outputs[i][last], args.outputs[i], last)) return kImpossible;
+      const TensorDesc local{local_dims(args.outputs[i].dims, choice.outputs[i], mesh_), args.outputs[i].dtype};
+      const auto bytes = static_cast<double>(local.num_bytes());
+      const bool is_partial = std::any_of(choice.outputs[i].begin(), choice.outputs[i].end(),
+                                          [](const AxisPlacement& axis) { return axis.is_partial(); });
+      if (is_partial && !node.op->defers_reduction) owed += kLatencyBytes + 2 * bytes;
+      owed += kLocalShare * bytes;
+    }
+    return (conversions + owed) * (conversions == 0 ? kAtRest : 1.0);
+  }
+
   bool allowed(const AxisPlacement& placement, const TensorDesc& desc, std::size_t m) const {
-    if (mesh_.axes[m].size == 1) return placement.is_replicated();
     return !placement.is_sharded() ||
            may_shard(rules_, mesh_.axes[m], {placement.axis, desc.extent(placement.axis)});
   }
 
   // Where an axis is split or merged (reshape), the pieces before and after match only if nothing is padded.
-  bool pieces_match(const OpArgs& args, const OpPlacement& signature, std::size_t m) const {
+  bool pieces_match(const OpArgs& args, const Choice& choice, std::size_t last) const {
     std::set<std::int64_t> extents;
-    for (std::size_t i = 0; i < args.inputs.size(); ++i)
-      if (signature.inputs[i].is_sharded()) extents.insert(args.inputs[i].extent(signature.inputs[i].axis));
-    for (std::size_t i = 0; i < args.outputs.size(); ++i)
-      if (signature.outputs[i].is_sharded())
-        extents.insert(args.outputs[i].extent(signature.outputs[i].axis));
-    return extents.size() < 2 || std::all_of(extents.begin(), extents.end(), [&](std::int64_t extent) {
-             return extent % mesh_.axes[m].size == 0;
-           });
+    bool is_even = true;
+    const auto look = [&](const TensorDesc& desc, const Placement& placement) {
+      if (!placement[last].is_sharded()) return;
+      std::int64_t pieces = 1;
+      for (std::size_t m = 0; m <= last; ++m)
+        if (placement[m] == placement[last]) pieces *= mesh_.axes[m].size;
+      const std::int64_t extent = desc.extent(placement[last].axis);
+      extents.insert(extent);
+      is_even = is_even && extent % pieces == 0;
+    };
+    for (std::size_t i = 0; i < args.inputs.size(); ++i) look(args.inputs[i], choice.inputs[i]);
+    for (std::size_t i = 0; i < args.outputs.size(); ++i) look(args.outputs[i], choice.outputs[i]);
+    return extents.size() < 2 || is_even;
   }
 
-  double price_of(const Node& node, const OpArgs& args, const OpPlacement& signature, std::size_t m) {
-    if (!pieces_match(args, signature, m)) return kImpossible;
-    double conversions = 0, owed = 0;
-    for (std::size_t i = 0; i < args.inputs.size(); ++i) {
-      if (!allowed(signature.inputs[i], args.inputs[i], m)) return kImpossible;
-      conversions += conversion_price(node.inputs[i], signature.inputs[i], m, is_overwritten(*node.op, i));
+  // The cheapest way from any version that the node may use. What is overwritten in place is used where it lies.
+  double input_price(const Node& node, std::size_t input, const Placement& wanted, std::size_t last) const {
+    const ValueId id = node.inputs[input];
+    double best = kImpossible;
+    if (versions(id).empty()) return 0;  // an accumulator or derived value, which lies where its first use wants it
+    if (is_overwritten(*node.op, input)) {
+      const Placement& own = versions(id).front().placement;
+      return std::equal(own.begin(), own.begin() + last + 1, wanted.begin()) ? 0 : kImpossible;
     }
-    for (std::size_t i = 0; i < args.outputs.size(); ++i) {
-      if (!allowed(signature.outputs[i], args.outputs[i], m)) return kImpossible;
-      const auto bytes = static_cast<double>(args.outputs[i].num_bytes());
-      if (signature.outputs[i].is_partial() && !node.op->defers_reduction) owed += kLatencyBytes + 2 * bytes;
-      owed += kLocalShare * bytes / (signature.outputs[i].is_sharded() ? mesh_.axes[m].size : 1);
-    }
-    return (conversions + owed) * (conversions == 0 ? kAtRest : 1.0);
+    for (const Version& version : versions(id))
+      if (version.serves(node.tag)) best = std::min(best, way_price(id, version, until(last, wanted, version)));
+    return best;
+  }
+
+  // `wanted` along the decided mesh axes, and what the version has along the others.
+  static Placement until(std::size_t last, const Placement& wanted, const Version& version) {
+    Placement placement = version.placement;
+    std::copy(wanted.begin(), wanted.begin() + last + 1, placement.begin());
+    return placement;
+  }
+
+  double way_price(ValueId id, const Version& version, const Placement& to) const {
+    const double price = conversion_price(version.placement, to, global_.value(id).desc, mesh_);
+    return price * (price > 0 && moves_parameter(id, version, to) ? kParameterMoves : 1.0);
+  }
+
+  // Is a parameter gathered, in part or whole?
+  bool moves_parameter(ValueId id, const Version& from, const Placement& to) const {
+    if (!is_persistent(global_.value(id).role)) return false;
+    for (std::size_t m = 0; m < to.size(); ++m)
+      if (from.placement[m].is_sharded() && from.placement[m] != to[m]) return true;
+    return false;
   }
 
   static bool is_overwritten(const OpDef& op, std::size_t input) {
@@ -175,124 +231,79 @@ class Parallelizer {
                        [&](const auto& pair) { return pair.second == static_cast<int>(input); });
   }
 
-  // The cheapest way from any version we have. What is overwritten in place must be used where it lies.
-  double conversion_price(ValueId id, const AxisPlacement& to, std::size_t m, bool overwritten) {
-    if (copies(id).empty()) return 0;  // an accumulator, which lies wherever its first use wants it
-    double best = kImpossible;
-    for (const Copy& copy : copies(id)) {
-      if (copy.placement[m] == to) return 0;
-      if (overwritten) continue;
-      const double price = step_price(copy.placement[m], to, global_.value(id).desc, mesh_.axes[m].size);
-      const bool is_moved = copy.placement[m].is_sharded() && is_persistent(global_.value(id).role);
-      best = std::min(best, price * (is_moved ? kParameterMoves : 1.0));
-    }
-    return best;
-  }
-
-  static double step_price(const AxisPlacement& from, const AxisPlacement& to, const TensorDesc& desc,
-                           int num_ranks) {
-    const auto bytes = static_cast<double>(desc.num_bytes());
-    const bool real = desc.dtype == DType::kF32;
-    if (from.is_replicated())
-      return to.is_partial() ? (real && to.reduce == ReduceOp::kSum ? kLocalShare * bytes : kImpossible)
-                             : kLocalShare * bytes / num_ranks;
-    if (!real) return kImpossible;  // indices are never reduced or gathered
-    if (from.is_partial())
-      return to.is_replicated() ? kLatencyBytes + 2 * bytes
-             : to.is_sharded()  ? kLatencyBytes + bytes
-                                : kImpossible;
-    if (to.is_replicated()) return kLatencyBytes + bytes;
-    if (to.is_sharded())
-      return desc.extent(from.axis) % num_ranks == 0 ? kLatencyBytes + bytes / num_ranks : kImpossible;
-    return to.reduce == ReduceOp::kSum ? kLatencyBytes + bytes * (1 + kLocalShare) : kImpossible;
-  }
-
-  Placement whole_but_batch(ValueId id) {
-    Placement placement = copies(id).front().placement;
+  Placement whole_but_batch(ValueId id) const {
+    Placement placement = versions(id).front().placement;
     for (AxisPlacement& axis : placement)
       if (!axis.is_sharded() || axis.axis != "batch") axis = AxisPlacement::replicated();
     return placement;
   }
 
-  // The version of a value with the placement `to`; made, one mesh axis after the other, if it is not there.
-  ValueId converted(ValueId id, const Placement& to) {
-    for (const Copy& copy : copies(id))
-      if (copy.placement == to) return copy.local;
-    Copy copy = *std::min_element(copies(id).begin(), copies(id).end(), [&](const Copy& a, const Copy& b) {
-      return path_price(id, a, to) < path_price(id, b, to);
-    });
-    for (std::size_t m = 0; m < to.size(); ++m) {
-      if (copy.placement[m] == to[m]) continue;
-      if (copy.placement[m].is_sharded() && to[m].is_partial())
-        copy = step(id, copy, m, AxisPlacement::replicated());
-      copy = step(id, copy, m, to[m]);
+  // ---- Conversions ----
+
+  // The version of a value with the placement `to`; made, step by step, if it is not there.
+  ValueId converted(ValueId id, const Placement& to, const Tag& tag) {
+    std::optional<Version> best;
+    double best_price = kImpossible;
+    for (const Version& version : versions(id)) {
+      if (!version.serves(tag)) continue;
+      const double price = conversion_price(version.placement, to, global_.value(id).desc, mesh_);
+      if (best && price >= best_price) continue;
+      best = version;
+      best_price = price;
     }
-    return copy.local;
+    TAKT_ASSERT(best_price < kImpossible, "'", global_.value(id).name, "' cannot go from ",
+                to_string(versions(id).front().placement), " to ", to_string(to));
+    const bool is_scoped = best->scope || moves_parameter(id, *best, to);
+    for (const ConversionStep& step : conversion_path(best->placement, to, global_.value(id).desc, mesh_)) {
+      best = append_step(id, *best, step);
+      if (is_scoped) best->scope = tag;
+      versions(id).push_back(*best);
+    }
+    return best->local;
   }
 
-  double path_price(ValueId id, const Copy& copy, const Placement& to) const {
-    double price = 0;
-    for (std::size_t m = 0; m < to.size(); ++m)
-      if (copy.placement[m] != to[m])
-        price += step_price(copy.placement[m], to[m], global_.value(id).desc, mesh_.axes[m].size);
-    return price;
-  }
-
-  Copy step(ValueId id, const Copy& from, std::size_t m, const AxisPlacement& to) {
+  Version append_step(ValueId id, const Version& from, const ConversionStep& step) {
     const Value& value = global_.value(id);
-    Copy result{from.placement, {}};
-    result.placement[m] = to;
-    for (const Copy& copy : copies(id))
-      if (copy.placement == result.placement) return copy;
-    TAKT_ASSERT(step_price(from.placement[m], to, value.desc, mesh_.axes[m].size) < kImpossible, "'",
-                value.name, "' cannot go from ", to_string(from.placement), " to ", to_string(to), " over ",
-                mesh_.axes[m].name);
-    Node node = conversion_node(from, to, value, m);
-    node.inputs = {from.local};
-    const std::vector<Value> output = {
-        {.name = value.name,
-         .desc = {local_dims(value.desc.dims, result.placement, mesh_), value.desc.dtype},
-         .global_dims = value.desc.dims,
-         .placement = result.placement}};
-    result.local = local_.append_placed(std::move(node), output).front();
-    copies(id).push_back(result);
-    return result;
+    const Dims dims = local_dims(value.desc.dims, step.after, mesh_);
+    Node node{.op = op_of(step), .name = value.name, .inputs = {from.local}, .tag = local_.tag()};
+    std::int64_t num_ranks = 1;
+    for (const int m : step.mesh_axes) {
+      node.mesh_axes.push_back(mesh_.axes[static_cast<std::size_t>(m)].name);
+      num_ranks *= mesh_.axes[static_cast<std::size_t>(m)].size;
+    }
+    node.attrs.set("ranks", num_ranks);
+    if (step.from.is_partial()) node.attrs.set("op", std::string(name_of(step.from.reduce)));
+    if (step.to.is_sharded()) node.attrs.set("axis", step.to.axis);
+    if (step.from.is_sharded()) {
+      node.attrs.set(step.to.is_sharded() ? "from" : "axis", step.from.axis);
+      node.attrs.set("extent", TensorDesc{dims, value.desc.dtype}.extent(step.from.axis));
+    }
+    const Value output{.name = value.name,
+                       .desc = {dims, value.desc.dtype},
+                       .global_dims = value.desc.dims,
+                       .placement = step.after};
+    return {step.after, local_.append_placed(std::move(node), {&output, 1}).front()};
   }
 
-  Node conversion_node(const Copy& from, const AxisPlacement& to, const Value& value, std::size_t m) const {
-    const AxisPlacement& old = from.placement[m];
-    Node node{.name = value.name, .mesh_axis = mesh_.axes[m].name};
-    node.attrs.set("ranks", static_cast<std::int64_t>(mesh_.axes[m].size));
-    if (to.is_sharded()) node.attrs.set("axis", to.axis);
-    if (old.is_partial()) {
-      node.attrs.set("op", std::string(name_of(old.reduce)));
-      node.op = to.is_sharded() ? &reduce_scatter_op() : &all_reduce_op();
-    } else if (old.is_replicated()) {
-      node.op = to.is_sharded() ? &local_slice_op() : &keep_on_first_op();
-    } else if (to.is_sharded()) {
-      node.attrs.set("from", old.axis);
-      node.op = &all_to_all_op();
-    } else {
-      node.attrs.set("axis", old.axis);
-      node.attrs.set("extent", value.desc.extent(old.axis));
-      node.op = &all_gather_op();
-    }
-    return node;
+  static const OpDef* op_of(const ConversionStep& step) {
+    if (step.from.is_partial()) return step.to.is_sharded() ? &reduce_scatter_op() : &all_reduce_op();
+    if (step.from.is_replicated()) return step.to.is_sharded() ? &local_slice_op() : &keep_on_first_op();
+    return step.to.is_sharded() ? &all_to_all_op() : &all_gather_op();
   }
 
   const Graph& global_;
   const Mesh& mesh_;
-  std::span<const ShardingRule> rules_;
-  PersistentPlacements& persistents_;
-  std::vector<std::vector<Copy>> copies_;  // by global value
+  const ShardingRules& rules_;
+  const PersistentTable& known_;
+  std::vector<std::vector<Version>> versions_;  // by global value
+  std::unordered_map<std::string, Choice> chosen_;
   Graph local_;
 };
 
 }  // namespace
 
-Graph parallelize(const Graph& global, const Mesh& mesh, std::span<const ShardingRule> rules,
-                  PersistentPlacements& persistents) {
-  return Parallelizer(global, mesh, rules, persistents).run();
+Graph parallelize(const Graph& global, const Mesh& mesh, const ShardingRules& rules, const PersistentTable& known) {
+  return Parallelizer(global, mesh, rules, known).run();
 }
 
 }  // namespace takt

@@ -7,16 +7,23 @@
 
 namespace takt {
 
-AxisRange range_of(const Value& value, std::size_t dim, const Mesh& mesh, std::span<const int> coordinates) {
-  const Dim& global = value.global_dims[dim];
+AxisRange range_of(const Dim& global, const Placement& placement, const Mesh& mesh,
+                   std::span<const int> coordinates) {
   AxisRange range{global.axis, 0, global.extent, global.extent};
-  for (std::size_t m = 0; m < value.placement.size(); ++m) {
-    if (!value.placement[m].is_sharded() || value.placement[m].axis != global.axis) continue;
-    const std::int64_t extent = local_extent(global.extent, mesh.axes[m].size);
-    range.offset = extent * coordinates[m];
-    range.num_valid = std::clamp<std::int64_t>(global.extent - range.offset, 0, extent);
+  std::int64_t piece = global.extent;  // what is cut next; its last elements may be padding
+  for (const int axis : mesh.cut_order()) {
+    const auto m = static_cast<std::size_t>(axis);
+    if (m >= placement.size() || !placement[m].is_sharded() || placement[m].axis != global.axis) continue;
+    piece = local_extent(piece, mesh.axes[m].size);
+    const std::int64_t from = piece * coordinates[m];
+    range.offset += from;
+    range.num_valid = std::clamp<std::int64_t>(range.num_valid - from, 0, piece);
   }
   return range;
+}
+
+AxisRange range_of(const Value& value, std::size_t dim, const Mesh& mesh, std::span<const int> coordinates) {
+  return range_of(value.global_dims[dim], value.placement, mesh, coordinates);
 }
 
 std::vector<AxisRange> axis_ranges(const Graph& graph, const Node& node, const Mesh& mesh,

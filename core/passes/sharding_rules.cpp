@@ -2,18 +2,14 @@
 #include "core/passes/sharding_rules.h"
 
 #include <algorithm>
-#include <array>
 
 #include "core/base/error.h"
 
 namespace takt {
 namespace {
 
-const ShardingRule* find_rule(std::span<const ShardingRule> rules, const std::string& mesh_axis,
-                              const std::string& axis) {
-  for (const ShardingRule& rule : rules)
-    if (rule.mesh_axis == mesh_axis && rule.axis == axis) return &rule;
-  return nullptr;
+bool applies(const ShardingRule& rule, const MeshAxis& mesh_axis, Role role) {
+  return rule.mesh_axis == mesh_axis.name && (!rule.role || *rule.role == role);
 }
 
 // "tensor=2 | tensor=4": sizes that divide the extent, closest to what was asked for.
@@ -23,46 +19,71 @@ std::string nearest_sizes(const MeshAxis& mesh_axis, std::int64_t extent) {
   for (int distance = 1; distance < mesh_axis.size + extent && found < 3; ++distance)
     for (const int size : {mesh_axis.size - distance, mesh_axis.size + distance})
       if (size >= 1 && size <= extent && extent % size == 0 && found < 3) {
-        text += (found++ ? " | " : "") + mesh_axis.name + "=" + std::to_string(size);
+        text += (found++ ? " | " : "") + mesh_axis.name.str() + "=" + std::to_string(size);
       }
   return text;
 }
 
 }  // namespace
 
-std::span<const ShardingRule> default_sharding_rules() {
-  static const std::array<ShardingRule, 5> rules = {{
-      {"batch", "data", Uneven::kError},
-      {"heads", "tensor", Uneven::kError},
-      {"kv_heads", "tensor", Uneven::kReplicate},
-      {"mlp", "tensor", Uneven::kPad},
+Shard find_shard(std::string_view name) {
+  if (name == "none") return Shard::kNone;
+  if (name == "optimizer") return Shard::kOptimizer;
+  fail(Fault::kConfig, "mesh.shard: '", name, "' is not known; none and optimizer are");
+}
+
+ShardingRules sharding_rules(Shard shard) {
+  ShardingRules rules = {
+      {"batch", "data", Uneven::kError},      {"heads", "tensor", Uneven::kError},
+      {"kv_heads", "tensor", Uneven::kReplicate}, {"mlp", "tensor", Uneven::kPad},
       {"vocab", "tensor", Uneven::kPad},
-  }};
+  };
+  if (shard == Shard::kOptimizer)
+    for (const Role role : {Role::kParameter, Role::kState})
+      rules.push_back({Axis(), "data", Uneven::kPad, role});
   return rules;
 }
 
-bool may_shard(std::span<const ShardingRule> rules, const MeshAxis& mesh_axis, const Dim& dim) {
-  const ShardingRule* rule = find_rule(rules, mesh_axis.name, dim.axis);
-  return rule != nullptr && (dim.extent % mesh_axis.size == 0 || rule->uneven == Uneven::kPad);
+bool may_shard(const ShardingRules& rules, const MeshAxis& mesh_axis, const Dim& dim) {
+  return std::any_of(rules.begin(), rules.end(), [&](const ShardingRule& rule) {
+    if (rule.mesh_axis != mesh_axis.name) return false;
+    if (rule.axis.empty()) return true;  // any axis of what an update computes
+    return rule.axis == dim.axis && (dim.extent % mesh_axis.size == 0 || rule.uneven == Uneven::kPad);
+  });
 }
 
-Placement placement_by_rule(std::span<const ShardingRule> rules, const Mesh& mesh, const TensorDesc& desc,
-                            std::string_view value) {
-  Placement placement(mesh.axes.size());
-  for (std::size_t m = 0; m < mesh.axes.size(); ++m) {
-    const MeshAxis& mesh_axis = mesh.axes[m];
-    if (mesh_axis.size == 1) continue;
-    for (const Dim& dim : desc.dims) {
-      const ShardingRule* rule = find_rule(rules, mesh_axis.name, dim.axis);
-      if (rule == nullptr) continue;
-      if (may_shard(rules, mesh_axis, dim)) {
-        placement[m] = AxisPlacement::sharded(dim.axis);
-        break;
-      }
-      TAKT_REQUIRE(rule->uneven == Uneven::kReplicate, "mesh: ", dim.axis, "=", dim.extent, " (of '", value,
+namespace {
+
+// The axis that a rule without one cuts: the first that comes out even after what has cut it already, else the first.
+AxisPlacement cut_any(const Dims& local, int num_ranks) {
+  for (const Dim& dim : local)
+    if (dim.extent % num_ranks == 0) return AxisPlacement::sharded(dim.axis);
+  return local.empty() ? AxisPlacement::replicated() : AxisPlacement::sharded(local.front().axis);
+}
+
+AxisPlacement along(const ShardingRules& rules, const MeshAxis& mesh_axis, const Value& value, const Dims& local) {
+  for (const Dim& dim : value.desc.dims)
+    for (const ShardingRule& rule : rules) {
+      if (!applies(rule, mesh_axis, value.role) || rule.axis != dim.axis) continue;
+      if (dim.extent % mesh_axis.size == 0 || rule.uneven == Uneven::kPad) return AxisPlacement::sharded(dim.axis);
+      TAKT_REQUIRE(rule.uneven == Uneven::kReplicate, "mesh: ", dim.axis, "=", dim.extent, " (of '", value.name,
                    "') cannot be split over ", mesh_axis.name, "=", mesh_axis.size,
                    "\n  nearest that fit: ", nearest_sizes(mesh_axis, dim.extent));
     }
+  for (const ShardingRule& rule : rules)
+    if (applies(rule, mesh_axis, value.role) && rule.axis.empty()) return cut_any(local, mesh_axis.size);
+  return AxisPlacement::replicated();
+}
+
+}  // namespace
+
+Placement placement_by_rule(const ShardingRules& rules, const Mesh& mesh, const Value& value) {
+  Placement placement(mesh.axes.size());
+  for (const int m : mesh.cut_order()) {
+    const MeshAxis& mesh_axis = mesh.axes[static_cast<std::size_t>(m)];
+    if (mesh_axis.size == 1) continue;
+    placement[static_cast<std::size_t>(m)] =
+        along(rules, mesh_axis, value, local_dims(value.desc.dims, placement, mesh));
   }
   return placement;
 }
@@ -73,6 +94,7 @@ std::int64_t local_extent(std::int64_t extent, int num_ranks) {
 
 Dims local_dims(const Dims& global, const Placement& placement, const Mesh& mesh) {
   Dims dims = global;
+  // The order of the cuts does not change the extents: ceil(ceil(n / a) / b) = ceil(n / (a b)).
   for (std::size_t m = 0; m < placement.size(); ++m)
     if (placement[m].is_sharded()) {
       const int i = find_axis(dims, placement[m].axis);
@@ -81,6 +103,14 @@ Dims local_dims(const Dims& global, const Placement& placement, const Mesh& mesh
       extent = local_extent(extent, mesh.axes[m].size);
     }
   return dims;
+}
+
+bool is_innermost_cut(const Placement& placement, const Mesh& mesh, std::size_t m, const Axis& axis) {
+  for (std::size_t other = 0; other < placement.size(); ++other)
+    if (other != m && placement[other].is_sharded() && placement[other].axis == axis &&
+        mesh.cuts_inside(static_cast<int>(other), static_cast<int>(m)))
+      return false;
+  return true;
 }
 
 }  // namespace takt

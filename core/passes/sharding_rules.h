@@ -1,11 +1,14 @@
 // Sharding rules: which tensor axis is spread over which mesh axis.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/base/tensor.h"
+#include "core/graph/graph.h"
 #include "core/mesh/mesh.h"
 #include "core/mesh/placement.h"
 
@@ -19,25 +22,36 @@ enum class Uneven {
 };
 
 struct ShardingRule {
-  std::string axis;
-  std::string mesh_axis;
+  Axis axis;  // empty: whichever axis the mesh axis divides, else the first, padded
+  Axis mesh_axis;
   Uneven uneven = Uneven::kError;
+  std::optional<Role> role = {};  // only values of this role; none: all
 };
+using ShardingRules = std::vector<ShardingRule>;
 
-// batch over data; heads, kv_heads, mlp and vocab over tensor.
-std::span<const ShardingRule> default_sharding_rules();
+// How much of the training state is cut over the `data` axis: the stages of ZeRO (Rajbhandari et al. 2020,
+// arXiv:1910.02054).
+enum class Shard {
+  kNone,       // every data rank has everything
+  kOptimizer,  // optimizer state and master weights (ZeRO-1)
+};
+Shard find_shard(std::string_view name);  // "none", "optimizer"; kConfig
 
-// May `axis` with `extent` elements be sharded over a mesh axis? False where no rule says so.
-bool may_shard(std::span<const ShardingRule> rules, const MeshAxis& mesh_axis, const Dim& dim);
+// batch over data; heads, kv_heads, mlp and vocab over tensor; what `shard` says of parameters and state over data.
+ShardingRules sharding_rules(Shard shard);
 
-// Where a value from outside (an input, a parameter, optimizer state) lies. Throws kConfig naming the axis
-// and the nearest mesh that works if an extent cannot be cut.
-Placement placement_by_rule(std::span<const ShardingRule> rules, const Mesh& mesh, const TensorDesc& desc,
-                            std::string_view value);
+// May `dim` of an intermediate value be sharded over a mesh axis? False where no rule says so.
+bool may_shard(const ShardingRules& rules, const MeshAxis& mesh_axis, const Dim& dim);
+
+// Where a value from outside (an input, a parameter, optimizer state) lies. Throws kConfig naming the axis and the
+// nearest mesh that works if an extent cannot be cut.
+Placement placement_by_rule(const ShardingRules& rules, const Mesh& mesh, const Value& value);
 
 // Elements a rank holds of an axis cut into `num_ranks` pieces; the last pieces may be padding.
 std::int64_t local_extent(std::int64_t extent, int num_ranks);
-// The dims of a value on one rank.
+// The dims of a value on one rank. Where several mesh axes cut one tensor axis, each cuts the pieces of those before.
 Dims local_dims(const Dims& global, const Placement& placement, const Mesh& mesh);
+// Can mesh axis `m` begin or cease to cut `axis` of a value placed like that? Only the innermost cut can.
+bool is_innermost_cut(const Placement& placement, const Mesh& mesh, std::size_t m, const Axis& axis);
 
 }  // namespace takt

@@ -28,6 +28,77 @@ std::size_t StepPlan::index_of(std::string_view program) const {
   fail(Fault::kBug, "the step has no program '", program, "'");
 }
 
+void add_program(StepPlan& plan, std::string_view name, Graph local) {
+  plan.table.add(local, name);
+  plan.programs.push_back({std::string(name), std::move(local)});
+}
+
+void finish(StepPlan& plan) {
+  std::vector<const Graph*> graphs;
+  for (const Program& program : plan.programs) graphs.push_back(&program.graph);
+  plan.arena = plan_memory(plan.table, graphs, plan.mesh, plan.num_threads);
+  verify(plan);
+}
+
+StepPlan::Location StepPlan::locate(std::string_view name) const {
+  if (const PersistentValue* value = table.find(name)) {
+    const ArenaPlan::Place& place = arena.persistents.at(value->name);
+    return {value->desc, value->global_dims, value->placement, place.offset, place.slot_stride};
+  }
+  for (std::size_t p = 0; p < programs.size(); ++p)
+    for (const ValueId id : programs[p].graph.outputs()) {
+      const Value& value = programs[p].graph.value(id);
+      if (value.name == name)
+        return {value.desc, value.global_dims, value.placement,
+                arena.programs[p].value_offsets[static_cast<std::size_t>(id.index)], 0};
+    }
+  fail(Fault::kBug, "the step has no input, persistent value or output '", name, "'");
+}
+
+namespace {
+
+void require_kernel(const Graph& graph, const Node& node) {
+  TAKT_REQUIRE(node.op->cpu.prepare != nullptr, "op ", node.op->name, " ('", node.name, "') has no CPU kernel");
+  const auto check = [&](ValueId id) {
+    const TensorDesc& desc = graph.value(id).desc;
+    TAKT_REQUIRE(desc.dtype == DType::kF32 || desc.dtype == DType::kI32 ||
+                     (desc.dtype == DType::kBF16 && node.op->cpu.bf16),
+                 "the CPU kernel of ", node.op->name, " ('", node.name, "') does not take ", desc);
+  };
+  for (const ValueId id : node.inputs) check(id);
+  for (const ValueId id : node.outputs) check(id);
+}
+
+void require_adjacent(const Graph& graph, const Node& node, const ProgramMemory& memory) {
+  if (!node.op->communicates || node.inputs.size() < 2) return;
+  for (std::size_t i = 1; i < node.outputs.size(); ++i) {
+    const std::size_t before = memory.value_offsets[static_cast<std::size_t>(node.outputs[i - 1].index)],
+                      here = memory.value_offsets[static_cast<std::size_t>(node.outputs[i].index)];
+    TAKT_ASSERT(here == before + aligned(graph.value(node.outputs[i - 1]).desc.num_bytes()), "bucket '", node.name,
+                "': member ", i, " does not lie behind the one before it");
+  }
+}
+
+}  // namespace
+
+void verify(const StepPlan& plan) {
+  PersistentTable again = plan.table;
+  for (std::size_t p = 0; p < plan.programs.size(); ++p) {
+    const Graph& graph = plan.programs[p].graph;
+    verify(graph, "plan");
+    again.add(graph, plan.programs[p].name);
+    for (const Node& node : graph.nodes()) {
+      require_kernel(graph, node);
+      require_adjacent(graph, node, plan.arena.programs[p]);
+    }
+  }
+  TAKT_ASSERT(again.values().size() == plan.table.values().size(), "the plan's table lacks values of its programs");
+  for (const std::vector<Action>* actions : {&plan.start, &plan.step, &plan.evaluate})
+    for (const Action& action : *actions)
+      TAKT_ASSERT(action.program >= 0 && static_cast<std::size_t>(action.program) < plan.programs.size(),
+                  "an action runs program ", action.program, " of ", plan.programs.size());
+}
+
 ProgramCost cost_of(const Program& program) {
   ProgramCost total;
   total.num_nodes = program.graph.nodes().size();
@@ -35,12 +106,12 @@ ProgramCost cost_of(const Program& program) {
     const OpArgs args = program.graph.args_of(node);
     total.flops += node.op->cost(args).flops;
     if (is_matrix_product(node)) total.useful_flops += global_flops(program.graph, node);
-    if (!node.op->is_collective || node.op->name == "local_slice" || node.op->name == "keep_on_first")
-      continue;
+    if (!node.op->communicates) continue;
+    const std::string mesh_axes = to_string(node.mesh_axes);
     auto found = std::find_if(total.traffic.begin(), total.traffic.end(), [&](const ProgramCost::Traffic& t) {
-      return t.mesh_axis == node.mesh_axis && t.op == node.op->name;
+      return t.mesh_axes == mesh_axes && t.op == node.op->name;
     });
-    if (found == total.traffic.end()) found = total.traffic.insert(found, {node.mesh_axis, node.op->name});
+    if (found == total.traffic.end()) found = total.traffic.insert(found, {mesh_axes, node.op->name});
     ++found->num_calls;
     for (const TensorDesc& input : args.inputs) found->num_bytes += input.num_bytes();
   }

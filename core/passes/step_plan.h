@@ -9,7 +9,7 @@
 #include "core/graph/graph.h"
 #include "core/mesh/mesh.h"
 #include "core/passes/memory_plan.h"
-#include "core/passes/parallelize.h"
+#include "core/passes/persistent_table.h"
 
 namespace takt {
 
@@ -18,14 +18,48 @@ struct Program {
   Graph graph;       // local shapes, explicit collectives
 };
 
+// One thing that executors do, in the order of the list it stands in.
+struct Action {
+  enum class Kind {
+    kRun,               // run a program on the inputs in a slot
+    kClearAccumulators  // set all accumulators to zero
+  };
+  Kind kind = Kind::kRun;
+  int program = 0;      // index into StepPlan::programs
+  int micro_batch = 0;  // of the step; its inputs are in slot micro_batch % kInputSlots
+};
+
+// The whole contract between the compiler and those who run, price, save and show a step.
 struct StepPlan {
-  Mesh mesh;
+  Mesh mesh = {};
   int num_threads = 1;  // a rank
-  std::vector<Program> programs;
-  ArenaPlan arena;  // arena.programs[i] belongs to programs[i]
+  PersistentTable table = {};
+  std::vector<Program> programs = {};
+  ArenaPlan arena = {};              // arena.programs[i] belongs to programs[i]
+  std::vector<Action> start = {};    // once parameters and state are there: computes the derived values
+  std::vector<Action> step = {};     // one optimizer step
+  std::vector<Action> evaluate = {}; // one validation micro-batch
 
   std::size_t index_of(std::string_view program) const;  // kBug if there is none
+  // The placed value behind a name: an input, a persistent value or an output. Throws kBug if there is none.
+  struct Location {
+    TensorDesc desc;
+    Dims global_dims;
+    Placement placement;
+    std::size_t offset = 0;       // in the arena; of slot 0
+    std::size_t slot_stride = 0;  // inputs: bytes from one slot to the next
+  };
+  Location locate(std::string_view name) const;
 };
+
+// Appends a parallelized program to the plan and its persistent values to the table.
+void add_program(StepPlan& plan, std::string_view name, Graph local);
+// Plans the memory of all programs. Nothing may be added afterwards.
+void finish(StepPlan& plan);
+// Checks what executors count on: every program is a valid graph and agrees with the table, actions name programs,
+// members of a bucket lie side by side, and this build has a kernel for every node that takes its types. Throws kBug,
+// or kConfig where a kernel is missing.
+void verify(const StepPlan& plan);
 
 // What one rank does in one run of a program.
 struct ProgramCost {
@@ -33,7 +67,7 @@ struct ProgramCost {
   double useful_flops = 0;  // of all ranks: matmul and attention once, on global shapes, without padding
   std::size_t num_nodes = 0;
   struct Traffic {
-    std::string mesh_axis;
+    std::string mesh_axes;
     std::string op;
     std::size_t num_calls = 0;
     std::size_t num_bytes = 0;  // handed to the collective by this rank

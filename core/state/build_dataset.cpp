@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <memory>
+#include <string>
 #include <string_view>
 #include <system_error>
 #include <vector>
@@ -51,6 +53,31 @@ void require_text(const std::string& path, std::string_view text) {
        "\n  convert it first, for example with `iconv -f latin1 -t utf-8`");
 }
 
+// All texts in a row. One of them is not copied.
+class JoinedText {
+ public:
+  explicit JoinedText(const std::vector<std::string>& paths) {
+    if (paths.empty()) fail(Fault::kUsage, "data build: no text is named, wanted at least one file");
+    for (const std::string& path : paths) {
+      files_.push_back(std::make_unique<MappedFile>(path));
+      require_text(path, files_.back()->text());
+    }
+    if (files_.size() == 1) return;
+    for (const auto& file : files_) {
+      if (!joined_.empty() && joined_.back() != '\n') joined_ += '\n';
+      joined_ += file->text();
+    }
+    files_.clear();
+  }
+  std::string_view text() const {
+    return files_.empty() ? std::string_view(joined_) : files_.front()->text();
+  }
+
+ private:
+  std::vector<std::unique_ptr<MappedFile>> files_;
+  std::string joined_;
+};
+
 // The number of bytes for training: to the end of the line in which the fraction for validation would begin.
 std::size_t find_split(const BuildDatasetOptions& options, std::string_view text) {
   if (options.valid_fraction == 0) return text.size();
@@ -58,7 +85,7 @@ std::size_t find_split(const BuildDatasetOptions& options, std::string_view text
       static_cast<std::size_t>(static_cast<double>(text.size()) * (1 - options.valid_fraction));
   const std::size_t newline = text.find('\n', wanted);
   if (newline == std::string_view::npos || newline + 1 == text.size())
-    fail(Fault::kData, options.text, ": cannot be split, no line begins in the last ",
+    fail(Fault::kData, options.texts.back(), ": cannot be split, no line begins in the last ",
          options.valid_fraction * 100, " % of its ", text.size(), " bytes",
          "\n  take a larger fraction for validation, or break the text into lines");
   return newline + 1;
@@ -90,10 +117,10 @@ double SplitReport::bytes_per_token() const {
 
 BuildDatasetReport build_dataset(const BuildDatasetOptions& options) {
   require_options(options);
-  const MappedFile file(options.text);
-  require_text(options.text, file.text());
-  const std::size_t split = find_split(options, file.text());
-  const std::string_view train = file.text().substr(0, split), valid = file.text().substr(split);
+  const JoinedText joined(options.texts);
+  const std::string_view text = joined.text();
+  const std::size_t split = find_split(options, text);
+  const std::string_view train = text.substr(0, split), valid = text.substr(split);
 
   const Tokenizer tokenizer =
       options.tokenizer ? Tokenizer::load(*options.tokenizer) : train_bpe(train, options.vocab_size);

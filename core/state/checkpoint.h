@@ -11,6 +11,7 @@
 
 #include "collectives/communicator.h"
 #include "core/base/tensor.h"
+#include "core/state/shard_memory.h"
 
 namespace takt {
 
@@ -25,8 +26,8 @@ struct TensorShard {
   std::vector<std::int64_t> buffer_shape = {};  // local, with padding
   std::vector<std::int64_t> offset = {};        // of the region in the global tensor
   std::vector<std::int64_t> extent = {};        // of the region
-  void* data = nullptr;
-  bool writes = true;  // of the ranks that hold this region, the one that saves it
+  ShardMemory memory = {};                      // of elements of `dtype`
+  bool writes = true;                           // of the ranks that hold this region, the one that saves it
 };
 
 // What a run needs beside its tensors to go on exactly where it stopped.
@@ -59,7 +60,7 @@ TrainingCursor load_checkpoint(const std::filesystem::path& directory, std::span
 // The directory name of a step's checkpoint: "step-000500".
 std::string checkpoint_name(std::int64_t step);
 
-// The step directories under `root`, oldest first, that have a manifest.
+// The step directories under `root`, oldest first, that have a manifest. Throws kIo.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& root);
 
 // Assembles whole model tensors from a checkpoint into one safetensors file. `exported_shape` maps a tensor
@@ -72,7 +73,9 @@ void export_model(const std::filesystem::path& checkpoint, std::span<const Expor
                   const std::filesystem::path& file);
 
 // Fills every non-optimizer shard from one safetensors file as Hugging Face writes it (f32, bf16 or f16; also
-// several files listed by model.safetensors.index.json). Shapes need only agree in their number of elements.
-void import_model(const std::filesystem::path& file_or_directory, std::span<const TensorShard> shards);
+// several files listed by model.safetensors.index.json). `exported` are the shapes that the file must have; see
+// pretrained.h. Throws kData where it holds other tensors.
+void import_model(const std::filesystem::path& file_or_directory, std::span<const TensorShard> shards,
+                  std::span<const ExportedTensor> exported);
 
 }  // namespace takt

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <system_error>
 #include <utility>
 
 #include "core/base/error.h"
@@ -17,6 +16,7 @@ namespace takt {
 namespace {
 
 constexpr std::string_view kStepPrefix = "step-";
+constexpr std::int64_t kWindowBytes = std::int64_t{16} << 20;
 constexpr std::uint64_t kMaxManifestBytes = std::uint64_t{1} << 30;
 
 std::filesystem::path without_trailing_slash(const std::filesystem::path& path) {
@@ -40,11 +40,10 @@ std::optional<std::int64_t> step_of(const std::filesystem::path& directory) {
 
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& root) {
   std::vector<std::pair<std::int64_t, std::filesystem::path>> found;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(root, error)) {
-    const std::optional<std::int64_t> step = step_of(entry.path());
-    if (step && std::filesystem::is_regular_file(entry.path() / kManifestName, error))
-      found.emplace_back(*step, entry.path());
+  for (const std::filesystem::path& entry : list_directory(root)) {
+    const std::optional<std::int64_t> step = step_of(entry);
+    if (step && type_of(entry / kManifestName) == std::filesystem::file_type::regular)
+      found.emplace_back(*step, entry);
   }
   std::sort(found.begin(), found.end());
   std::vector<std::filesystem::path> directories;
@@ -67,14 +66,54 @@ void check_shard(const TensorShard& shard) {
   for (std::size_t d = 0; d < rank; ++d)
     TAKT_ASSERT(shard.extent[d] <= shard.buffer_shape[d], "shard of '", shard.name,
                 "' is larger than its buffer");
-  TAKT_ASSERT(shard.data != nullptr, "shard of '", shard.name, "' has no buffer");
+  TAKT_ASSERT(shard.memory, "shard of '", shard.name, "' has no buffer");
+}
+
+void read_region(const TensorShard& shard, const std::function<void(std::span<const std::byte>)>& take) {
+  const auto element_bytes = static_cast<std::int64_t>(num_bytes(shard.dtype));
+  const std::int64_t num_local = volume(shard.buffer_shape);
+  const std::vector<std::int64_t> zeros(shard.extent.size(), 0);
+  // The elements at hand: all of them in host memory, else a window that moves on as they are read.
+  std::vector<std::byte> copied;
+  const std::byte* window = shard.memory.host;
+  std::int64_t begin = 0, end = window != nullptr ? num_local : 0;
+  for_each_run({shard.extent, shard.buffer_shape, zeros, shard.extent, zeros}, [&](std::int64_t from,
+                                                                                   std::int64_t,
+                                                                                   std::int64_t
+                                                                                       num_elements) {
+    for (const std::int64_t run_end = from + num_elements; from < run_end;) {
+      if (from >= end) {
+        begin = from;
+        end = std::min(num_local, from + kWindowBytes / element_bytes);
+        copied.resize(static_cast<std::size_t>((end - begin) * element_bytes));
+        shard.memory.read(begin, copied);
+        window = copied.data();
+      }
+      const std::int64_t num_ready = std::min(run_end, end) - from;
+      take({window + (from - begin) * element_bytes, static_cast<std::size_t>(num_ready * element_bytes)});
+      from += num_ready;
+    }
+  });
+}
+
+void change_buffer(const TensorShard& shard, const std::function<void(std::byte* buffer)>& change) {
+  if (shard.memory.host != nullptr) return change(shard.memory.host);
+  std::vector<std::byte> buffer(static_cast<std::size_t>(volume(shard.buffer_shape)) *
+                                num_bytes(shard.dtype));
+  if (shard.extent != shard.buffer_shape) shard.memory.read(0, buffer);  // padding is left alone
+  change(buffer.data());
+  shard.memory.write(0, buffer);
 }
 
 std::string advice_for(const std::filesystem::path& directory) {
   const std::optional<std::int64_t> step = step_of(directory);
   std::filesystem::path older;
-  for (const auto& other : list_checkpoints(without_trailing_slash(directory).parent_path()))
-    if (!step || *step_of(other) < *step) older = other;
+  try {
+    for (const auto& other : list_checkpoints(without_trailing_slash(directory).parent_path()))
+      if (!step || *step_of(other) < *step) older = other;
+  } catch (const Error&) {
+    return "";  // the damage is what is reported
+  }
   if (older.empty()) return "\n  no older checkpoint lies beside it; name another one with --resume PATH";
   return "\n  an older checkpoint lies beside it: --resume " + older.string();
 }
@@ -96,8 +135,7 @@ void verify_files(const std::filesystem::path& directory, const Manifest& manife
        i += static_cast<std::size_t>(num_parts)) {
     const ManifestFile& file = manifest.files[i];
     const std::filesystem::path path = directory / file.name;
-    std::error_code error;
-    if (!std::filesystem::exists(path, error))
+    if (type_of(path) == std::filesystem::file_type::not_found)
       fail(Fault::kData, path.string(), ": is missing, the manifest lists it", advice_for(directory));
     const FileDigest found = digest_file(path);
     if (found.num_bytes != file.digest.num_bytes)

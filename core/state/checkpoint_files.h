@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -23,6 +25,10 @@ std::optional<std::int64_t> step_of(const std::filesystem::path& directory);
 Region region_of(const TensorShard& shard);
 // Throws kBug where offsets, extents and shapes contradict each other.
 void check_shard(const TensorShard& shard);
+// Hands the elements of the shard's region to `take`, in row-major order of the region, a piece at a time.
+void read_region(const TensorShard& shard, const std::function<void(std::span<const std::byte>)>& take);
+// Lets `change` write into the shard's local buffer. Memory that the host cannot reach goes through a copy.
+void change_buffer(const TensorShard& shard, const std::function<void(std::byte* buffer)>& change);
 
 // Reads and checks manifest.json. Throws kData, with advice.
 Manifest read_manifest(const std::filesystem::path& directory);

@@ -19,12 +19,6 @@ namespace {
 
 using std::filesystem::path;
 
-std::string shape_text(std::span<const std::int64_t> shape) {
-  std::string text = "[";
-  for (const std::int64_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
-  return text + "]";
-}
-
 std::map<std::string_view, const ManifestTensor*> by_name(const Manifest& manifest) {
   std::map<std::string_view, const ManifestTensor*> tensors;
   for (const ManifestTensor& tensor : manifest.tensors) tensors.emplace(tensor.name, &tensor);
@@ -104,18 +98,19 @@ std::vector<std::int64_t> difference(std::span<const std::int64_t> a, std::span<
 void fill(const TensorShard& shard, const ManifestTensor& tensor, ShardFiles& files) {
   if (volume(shard.extent) == 0) return;
   const auto element_bytes = static_cast<std::int64_t>(num_bytes(shard.dtype));
-  for (const ManifestRegion& part : tensor.regions) {
-    const auto shared = intersection(part.region, region_of(shard));
-    if (!shared) continue;
-    const std::byte* from_data = files.data(tensor, part);
-    auto* to_data = static_cast<std::byte*>(shard.data);
-    for_each_run({shared->extent, part.region.extent, difference(shared->offset, part.region.offset),
-                  shard.buffer_shape, difference(shared->offset, shard.offset)},
-                 [&](std::int64_t from, std::int64_t to, std::int64_t num_elements) {
-                   std::memcpy(to_data + to * element_bytes, from_data + from * element_bytes,
-                               static_cast<std::size_t>(num_elements * element_bytes));
-                 });
-  }
+  change_buffer(shard, [&](std::byte* to_data) {
+    for (const ManifestRegion& part : tensor.regions) {
+      const auto shared = intersection(part.region, region_of(shard));
+      if (!shared) continue;
+      const std::byte* from_data = files.data(tensor, part);
+      for_each_run({shared->extent, part.region.extent, difference(shared->offset, part.region.offset),
+                    shard.buffer_shape, difference(shared->offset, shard.offset)},
+                   [&](std::int64_t from, std::int64_t to, std::int64_t num_elements) {
+                     std::memcpy(to_data + to * element_bytes, from_data + from * element_bytes,
+                                 static_cast<std::size_t>(num_elements * element_bytes));
+                   });
+    }
+  });
 }
 
 // The whole tensor, in a buffer that `elements` becomes.
@@ -126,7 +121,7 @@ TensorShard whole_tensor(const ManifestTensor& tensor, std::vector<std::byte>& e
   shard.dtype = tensor.dtype;
   shard.global_shape = shard.buffer_shape = shard.extent = tensor.global_shape;
   shard.offset.assign(tensor.global_shape.size(), 0);
-  shard.data = elements.data();
+  shard.memory = host_memory(elements.data(), tensor.dtype);
   return shard;
 }
 
@@ -180,26 +175,14 @@ void export_model(const path& checkpoint, std::span<const ExportedTensor> tensor
   std::vector<TensorSpec> specs;
   for (std::size_t i = 0; i < selected.size(); ++i)
     specs.push_back({tensors[i].name, stored(selected[i]->dtype), tensors[i].shape});
-  const path temporary = file.string() + ".tmp-" + random_suffix();
-  std::error_code error;
-  try {
-    if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), error);
-    SafetensorsWriter writer(temporary, specs, {{"format", "pt"}},
-                             0644);  // transformers refuses files without it
-    ShardFiles files(checkpoint, manifest);
-    std::vector<std::byte> elements;
-    for (const ManifestTensor* tensor : selected) {
-      fill(whole_tensor(*tensor, elements), *tensor, files);
-      writer.append(elements.data(), elements.size());
-    }
-    writer.commit();
-    std::filesystem::rename(temporary, file, error);
-    if (error) fail_io(file, "replace", error.value());
-  } catch (...) {
-    std::filesystem::remove(temporary, error);
-    throw;
+  SafetensorsWriter writer(file, specs, {{"format", "pt"}});  // transformers refuses files without it
+  ShardFiles files(checkpoint, manifest);
+  std::vector<std::byte> elements;
+  for (const ManifestTensor* tensor : selected) {
+    fill(whole_tensor(*tensor, elements), *tensor, files);
+    writer.append(elements.data(), elements.size());
   }
-  sync_directory(file.has_parent_path() ? file.parent_path() : path("."));
+  writer.commit();
 }
 
 }  // namespace takt

@@ -2,7 +2,7 @@
 //
 //   root makes .tmp-<step>-<random> -> every rank writes its shards there, syncs them and reads them back
 //   -> root writes the manifest, syncs the directory, renames it to step-NNNNNN, syncs the parent
-//   -> root writes LATEST -> root deletes old checkpoints.
+//   -> root writes LATEST -> root deletes old checkpoints, and what crashed saves left.
 //
 // Every arrow is an agree(): where one rank fails, all throw and nothing visible has changed.
 #include <fcntl.h>
@@ -12,24 +12,26 @@
 
 #include <fmt/format.h>
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <set>
 #include <system_error>
 #include <utility>
 
 #include "collectives/bootstrap.h"
+#include "collectives/share.h"
 #include "core/base/error.h"
 #include "core/base/units.h"
 #include "core/state/checkpoint.h"
 #include "core/state/checkpoint_files.h"
-#include "core/state/files.h"
+#include "core/state/durable_file.h"
 #include "core/state/manifest.h"
 #include "core/state/region.h"
 #include "core/state/safetensors.h"
+#include "core/state/save_lock.h"
 
 namespace takt {
 namespace {
@@ -37,6 +39,8 @@ namespace {
 using std::filesystem::path;
 constexpr int kRoot = 0;
 constexpr int kMinKept = 2;
+// A rank that does not see the staging directory must fail, and not make one of its own.
+constexpr DurableFileOptions kPrivate = {.mode = 0600, .make_folder = false};
 
 bool is_written(const TensorShard& shard) {
   return shard.writes && volume(shard.extent) > 0;
@@ -51,16 +55,13 @@ std::uint64_t num_written_bytes(std::span<const TensorShard> shards) {
 
 // Drawn by the root, so that the ranks of this save share it and no other save ever did.
 std::string shared_staging_name(std::int64_t step, Communicator& world) {
-  std::array<char, 16> suffix{};
-  if (world.rank() == kRoot) std::memcpy(suffix.data(), random_suffix().data(), suffix.size());
-  world.broadcast(suffix.data(), suffix.size() / num_bytes(DType::kI32), DType::kI32, kRoot,
-                  {.value = "checkpoint name"});
-  return fmt::format("{}{:06}-{}", kStagingPrefix, step, std::string_view(suffix.data(), suffix.size()));
+  const std::string suffix = share_text(world, world.rank() == kRoot ? random_suffix() : "", kRoot);
+  return fmt::format("{}{:06}-{}", kStagingPrefix, step, suffix);
 }
 
 void require_space(const path& root, std::uint64_t needed_bytes) {
   struct statvfs status = {};
-  if (::statvfs(root.c_str(), &status) != 0) fail_io(root, "examine", errno);
+  if (retried([&] { return ::statvfs(root.c_str(), &status); }) != 0) fail_io(root, "examine", errno);
   const std::uint64_t free_bytes = std::uint64_t{status.f_bavail} * status.f_frsize;
   if (free_bytes < needed_bytes)
     fail(Fault::kIo, root.string(), ": a checkpoint needs ", format_bytes(needed_bytes), ", only ",
@@ -69,11 +70,8 @@ void require_space(const path& root, std::uint64_t needed_bytes) {
 }
 
 void make_staging_directory(const path& root, const path& staging, std::uint64_t needed_bytes) {
-  std::error_code error;
-  std::filesystem::create_directories(root, error);
-  if (error) fail_io(root, "create", error.value());
   require_space(root, needed_bytes);
-  if (::mkdir(staging.c_str(), 0700) != 0) fail_io(staging, "create", errno);
+  if (retried([&] { return ::mkdir(staging.c_str(), 0700); }) != 0) fail_io(staging, "create", errno);
 }
 
 // One file of this rank, and what the manifest says of it.
@@ -88,17 +86,9 @@ void write_shard_file(const path& staging, const std::string& file_name,
                             shard->global_shape,
                             {{part.files.size(), region_of(*shard)}}});
   }
-  SafetensorsWriter writer(staging / file_name, specs, {});
-  for (const TensorShard* shard : shards) {
-    const std::vector<std::int64_t> zeros(shard->extent.size(), 0);
-    const char* data = static_cast<const char*>(shard->data);
-    const auto element_bytes = static_cast<std::int64_t>(num_bytes(shard->dtype));
-    for_each_run({shard->extent, shard->buffer_shape, zeros, shard->extent, zeros},
-                 [&](std::int64_t from, std::int64_t, std::int64_t num_elements) {
-                   writer.append(data + from * element_bytes,
-                                 static_cast<std::size_t>(num_elements * element_bytes));
-                 });
-  }
+  SafetensorsWriter writer(staging / file_name, specs, {}, kPrivate);
+  for (const TensorShard* shard : shards)
+    read_region(*shard, [&](std::span<const std::byte> piece) { writer.append(piece.data(), piece.size()); });
   part.files.push_back({file_name, writer.commit()});
 }
 
@@ -119,87 +109,74 @@ Manifest write_shards(const path& staging, std::span<const TensorShard> shards, 
     const std::string name = fmt::format("{}-{:05}-of-{:05}.safetensors", kind, rank + 1, num_ranks);
     if (!chosen.empty()) write_shard_file(staging, name, chosen, part);
   }
-  sync_directory(staging);
   return part;
-}
-
-// Everybody's text, in rank order.
-std::vector<std::string> all_gather_text(std::string text, Communicator& world) {
-  TAKT_ASSERT(text.size() < std::size_t{INT32_MAX}, "a rank's part of a manifest has ", text.size(),
-              " bytes");
-  const auto num_ranks = static_cast<std::size_t>(world.size());
-  const auto length = static_cast<std::int32_t>(text.size());
-  std::vector<std::int32_t> lengths(num_ranks);
-  world.all_gather(&length, lengths.data(), 1, DType::kI32, {.value = "checkpoint manifest length"});
-  const auto longest = static_cast<std::size_t>(*std::max_element(lengths.begin(), lengths.end()));
-  const std::size_t num_words = longest / sizeof(std::int32_t) + 1;
-  text.resize(num_words * sizeof(std::int32_t), '\0');
-  std::vector<char> gathered(num_ranks * text.size());
-  world.all_gather(text.data(), gathered.data(), num_words, DType::kI32, {.value = "checkpoint manifest"});
-  std::vector<std::string> texts;
-  for (std::size_t r = 0; r < num_ranks; ++r)
-    texts.emplace_back(gathered.data() + r * text.size(), static_cast<std::size_t>(lengths[r]));
-  return texts;
-}
-
-void rename_or_fail(const path& from, const path& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0) fail_io(from, "rename to " + to.string(), errno);
 }
 
 // Makes `staging` visible as `final_path`. A checkpoint of that name is replaced in one system call; it then
 // lies in `staging`, and is deleted there. Where the file system cannot swap two names it is moved away
 // first: a crash in between leaves the older checkpoints.
 void make_visible(const path& staging, const path& final_path) {
-  std::error_code error;
-  if (!std::filesystem::exists(final_path, error)) return rename_or_fail(staging, final_path);
-  if (::renameat2(AT_FDCWD, staging.c_str(), AT_FDCWD, final_path.c_str(), RENAME_EXCHANGE) != 0) {
-    if (errno != EINVAL && errno != ENOSYS) fail_io(staging, "swap with " + final_path.string(), errno);
-    const path replaced = staging.string() + "-replaced";
-    rename_or_fail(final_path, replaced);
-    if (::rename(staging.c_str(), final_path.c_str()) != 0) {
-      const int refused = errno;
-      std::filesystem::rename(replaced, final_path, error);
-      fail_io(staging, "rename to " + final_path.string(), refused);
-    }
+  if (type_of(final_path) == std::filesystem::file_type::not_found) return rename_file(staging, final_path);
+  const auto swap = [&] {
+    return ::renameat2(AT_FDCWD, staging.c_str(), AT_FDCWD, final_path.c_str(), RENAME_EXCHANGE);
+  };
+  if (retried(swap) == 0) return;
+  if (errno != EINVAL && errno != ENOSYS) fail_io(staging, "swap with " + final_path.string(), errno);
+  const path replaced = staging.string() + "-replaced";
+  rename_file(final_path, replaced);
+  try {
+    rename_file(staging, final_path);
+  } catch (...) {
+    std::error_code ignored;
+    std::filesystem::rename(replaced, final_path, ignored);
+    throw;
   }
 }
 
-// Under a name that no loader looks at first, so that a crash on the way leaves no half checkpoint visible.
-// What cannot be deleted costs space, not the run: the next save tries again.
-void remove_old(const path& root, std::int64_t step, int keep) {
+// What this save put under staging names: `staging`, if an older checkpoint of this step went there, and the
+// old ones. They get such a name first, which no loader looks at, so that a crash on the way leaves no half
+// checkpoint visible. What cannot be deleted costs space, not the run.
+std::vector<path> hide_old(const path& root, const path& staging, std::int64_t step, int keep) {
+  std::vector<path> hidden = {staging, staging.string() + "-replaced"};
   std::vector<path> old = list_checkpoints(root);
   std::erase_if(old, [&](const path& directory) { return *step_of(directory) > step; });
   const auto num_kept = static_cast<std::size_t>(std::max(keep, kMinKept));
   for (std::size_t i = 0; i + num_kept < old.size(); ++i) {
-    const path hidden = root / concat(kStagingPrefix, old[i].filename().string(), "-", random_suffix());
+    hidden.push_back(root / concat(kStagingPrefix, old[i].filename().string(), "-", random_suffix()));
     std::error_code ignored;
-    std::filesystem::rename(old[i], hidden, ignored);
+    std::filesystem::rename(old[i], hidden.back(), ignored);
   }
-  std::vector<path> hidden;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(root, error))
-    if (entry.path().filename().string().starts_with(kStagingPrefix)) hidden.push_back(entry.path());
-  for (const path& directory : hidden) std::filesystem::remove_all(directory, error);
+  return hidden;
+}
+
+// Other staging names belong to somebody who is saving now, or to a save that crashed: only who is alone
+// knows that it is the latter.
+void remove_old(const path& root, const path& staging, std::int64_t step, int keep, SaveLock& lock) {
+  std::vector<path> hidden = hide_old(root, staging, step, keep);
+  if (lock.become_exclusive())
+    for (const path& entry : list_directory(root))
+      if (entry.filename().string().starts_with(kStagingPrefix)) hidden.push_back(entry);
+  std::error_code ignored;
+  for (const path& directory : hidden) std::filesystem::remove_all(directory, ignored);
 }
 
 // Root only: every rank's files are complete and verified.
 void commit(const path& root, const path& staging, std::span<const std::string> parts,
-            const TrainingCursor& cursor, int keep) {
-  Manifest manifest;
+            const TrainingCursor& cursor, int keep, SaveLock& lock) {
+  std::vector<Manifest> parsed;
   for (const std::string& part : parts)
-    merge(manifest, parse_manifest(part, "a rank's part of the manifest"));
+    parsed.push_back(parse_manifest(part, "a rank's part of the manifest"));
+  Manifest manifest = merged(parsed);
   manifest.cursor = cursor;
   check_manifest(manifest, Fault::kBug, "checkpoint of step " + std::to_string(cursor.step));
-  NewFile file(staging / kManifestName);
-  const std::string text = to_text(manifest);
-  file.append(text.data(), text.size());
+  DurableFile file(staging / kManifestName, kPrivate);
+  file.write(to_text(manifest));
   file.commit();
-  sync_directory(staging);
   const std::string name = checkpoint_name(cursor.step);
   make_visible(staging, root / name);
   sync_directory(root);
   write_file_atomically(root / kLatestName, name + "\n");
-  remove_old(root, cursor.step, keep);
+  remove_old(root, staging, cursor.step, keep, lock);
 }
 
 }  // namespace
@@ -212,17 +189,21 @@ SaveReport save_checkpoint(const path& root, std::span<const TensorShard> shards
   world.all_reduce(&total_bytes, 1, DType::kF64, ReduceOp::kSum, {.value = "checkpoint bytes"});
   const auto needed_bytes = static_cast<std::uint64_t>(total_bytes);
   const bool is_root = world.rank() == kRoot;
+  std::optional<SaveLock> lock;  // of the root
   try {
     agree(world, [&] {
       TAKT_ASSERT(cursor.step >= 0 && std::isfinite(cursor.best_valid_loss),
                   "a cursor that cannot be stored");
-      if (is_root) make_staging_directory(root, staging, needed_bytes);
+      if (!is_root) return;
+      make_directories(root);
+      lock.emplace(root);
+      make_staging_directory(root, staging, needed_bytes);
     });
     const Manifest part =
         agree(world, [&] { return write_shards(staging, shards, world.rank(), world.size()); });
-    const std::vector<std::string> parts = all_gather_text(to_text(part), world);
+    const std::vector<std::string> parts = gather_texts(world, to_text(part), kRoot);
     agree(world, [&] {
-      if (is_root) commit(root, staging, parts, cursor, keep);
+      if (is_root) commit(root, staging, parts, cursor, keep, *lock);
     });
   } catch (...) {
     std::error_code ignored;

@@ -1,7 +1,7 @@
 // Starting from a model that other software wrote, in safetensors files as Hugging Face lays them out. Names
-// may lack or have the prefix of the architecture ("transformer.", "model."), and shapes need only agree in
-// their number of elements, since the order of elements is the same: [embed, heads * head_dim] is [embed,
-// heads, head_dim].
+// may lack or have the prefix of the architecture ("transformer.", "model."). Stored shapes must be those that
+// an export writes; the order of elements is then the same: [embed, heads * head_dim] is [embed, heads,
+// head_dim].
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -122,6 +122,27 @@ void convert_to_f32(StoredDType dtype, const std::byte* from, float* to, std::in
   }
 }
 
+std::string shape_text(std::span<const std::int64_t> shape) {
+  std::string text = "[";
+  for (const std::int64_t extent : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(extent);
+  return text + "]";
+}
+
+// The same number of elements in another shape is another matrix: GPT-2's [in, out], stored [out, in].
+void require_shape(const Source& source, const TensorShard& shard, std::span<const ExportedTensor> exported) {
+  const auto wanted = std::find_if(exported.begin(), exported.end(),
+                                   [&](const ExportedTensor& tensor) { return tensor.name == shard.name; });
+  TAKT_ASSERT(wanted != exported.end(), "import: nobody says which shape '", shard.name, "' has in files");
+  const std::vector<std::int64_t>& stored = source.tensor->shape;
+  if (stored == wanted->shape) return;
+  const bool is_transposed =
+      std::equal(stored.rbegin(), stored.rend(), wanted->shape.begin(), wanted->shape.end());
+  fail(Fault::kData, source.file->path().string(), ": tensor '", source.name, "' is ", shape_text(stored),
+       ", this model wants ", shape_text(wanted->shape), "\n  ",
+       is_transposed ? "it is stored transposed, unlike in the files of Hugging Face"
+                     : "the [model] table must describe the model in the file");
+}
+
 const Source& source_for(const std::map<std::string_view, Source>& sources, const TensorShard& shard,
                          const path& origin) {
   const auto found = sources.find(without_prefix(shard.name));
@@ -134,11 +155,6 @@ const Source& source_for(const std::map<std::string_view, Source>& sources, cons
   if (dtype != StoredDType::kF32 && dtype != StoredDType::kBF16 && dtype != StoredDType::kF16)
     fail(Fault::kData, source.file->path().string(), ": tensor '", source.name, "' is ", name_of(dtype),
          ", wanted F32, BF16 or F16");
-  const std::int64_t num_stored = volume(source.tensor->shape);
-  if (num_stored != volume(shard.global_shape))
-    fail(Fault::kData, source.file->path().string(), ": tensor '", source.name, "' has ", num_stored,
-         " elements, this model wants ", volume(shard.global_shape),
-         "\n  the [model] table must describe the model in the file");
   return source;
 }
 
@@ -170,19 +186,22 @@ void refuse_unused(const std::map<std::string_view, Source>& sources,
 
 void fill(const TensorShard& shard, const Source& source) {
   const std::byte* from_data = source.file->data(*source.tensor);
-  auto* to_data = static_cast<float*>(shard.data);
   const auto stored_bytes = static_cast<std::int64_t>(num_bytes(source.tensor->dtype));
   const std::vector<std::int64_t> zeros(shard.extent.size(), 0);
-  for_each_run({shard.extent, shard.global_shape, shard.offset, shard.buffer_shape, zeros},
-               [&](std::int64_t from, std::int64_t to, std::int64_t num_elements) {
-                 convert_to_f32(source.tensor->dtype, from_data + from * stored_bytes, to_data + to,
-                                num_elements);
-               });
+  change_buffer(shard, [&](std::byte* buffer) {
+    auto* to_data = reinterpret_cast<float*>(buffer);
+    for_each_run({shard.extent, shard.global_shape, shard.offset, shard.buffer_shape, zeros},
+                 [&](std::int64_t from, std::int64_t to, std::int64_t num_elements) {
+                   convert_to_f32(source.tensor->dtype, from_data + from * stored_bytes, to_data + to,
+                                  num_elements);
+                 });
+  });
 }
 
 }  // namespace
 
-void import_model(const path& file_or_directory, std::span<const TensorShard> shards) {
+void import_model(const path& file_or_directory, std::span<const TensorShard> shards,
+                  std::span<const ExportedTensor> exported) {
   std::vector<std::unique_ptr<SafetensorsFile>> files;
   for (const path& file : files_of(file_or_directory))
     files.push_back(std::make_unique<SafetensorsFile>(file));
@@ -194,7 +213,9 @@ void import_model(const path& file_or_directory, std::span<const TensorShard> sh
     check_shard(shard);
     TAKT_ASSERT(shard.dtype == DType::kF32, "import into '", shard.name, "', which is ", shard.dtype,
                 ", wanted f32");
-    pairs.emplace_back(&shard, &source_for(sources, shard, file_or_directory));
+    const Source& source = source_for(sources, shard, file_or_directory);
+    require_shape(source, shard, exported);
+    pairs.emplace_back(&shard, &source);
     used.insert(without_prefix(shard.name));
   }
   refuse_unused(sources, used);

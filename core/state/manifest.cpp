@@ -5,7 +5,6 @@
 #include "core/state/manifest.h"
 
 #include <algorithm>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -114,18 +113,16 @@ void check_tensor(const ManifestTensor& tensor, std::size_t num_files, Fault fau
   if (!is_tensor_name(tensor.name) || tensor.global_shape.size() > kMaxRank ||
       !checked_volume(tensor.global_shape))
     fail(fault, where, " has a name or shape that is not valid");
-  std::int64_t covered = 0;
-  for (std::size_t i = 0; i < tensor.regions.size(); ++i) {
-    const ManifestRegion& part = tensor.regions[i];
+  std::vector<Region> regions;
+  for (const ManifestRegion& part : tensor.regions) {
     if (part.file >= num_files || !lies_within(part.region, tensor.global_shape))
       fail(fault, where, " has a region outside of its shape or in no file");
-    covered += volume(part.region.extent);
-    for (std::size_t j = 0; j < i; ++j)
-      if (intersection(part.region, tensor.regions[j].region))
-        fail(fault, where, " has regions that overlap");
+    regions.push_back(part.region);
   }
-  if (covered != volume(tensor.global_shape))
-    fail(fault, where, " has ", covered, " of ", volume(tensor.global_shape), " elements in its regions");
+  if (const auto flaw = find_tiling_flaw(regions, tensor.global_shape))
+    fail(fault, where,
+         " is not covered exactly once: ", flaw->has_overlap ? "two regions overlap" : "there is a hole",
+         " at element ", shape_text(flaw->element));
 }
 
 }  // namespace
@@ -160,27 +157,30 @@ void check_manifest(const Manifest& manifest, Fault fault, const std::string& so
   }
 }
 
-void merge(Manifest& whole, const Manifest& part) {
-  const std::size_t first_file = whole.files.size();
-  whole.files.insert(whole.files.end(), part.files.begin(), part.files.end());
-  std::map<std::string_view, std::size_t> position;
-  for (std::size_t i = 0; i < whole.tensors.size(); ++i) position.emplace(whole.tensors[i].name, i);
-  std::vector<ManifestTensor> added;
-  for (const ManifestTensor& tensor : part.tensors) {
-    ManifestTensor shifted = tensor;
-    for (ManifestRegion& region : shifted.regions) region.file += first_file;
-    const auto known = position.find(tensor.name);
-    if (known == position.end()) {
-      added.push_back(std::move(shifted));
+Manifest merged(std::span<const Manifest> parts) {
+  Manifest whole;
+  std::vector<ManifestTensor> tensors;
+  for (const Manifest& part : parts) {
+    for (const ManifestTensor& tensor : part.tensors) {
+      tensors.push_back(tensor);
+      for (ManifestRegion& region : tensors.back().regions) region.file += whole.files.size();
+    }
+    whole.files.insert(whole.files.end(), part.files.begin(), part.files.end());
+  }
+  std::stable_sort(tensors.begin(), tensors.end(),
+                   [](const ManifestTensor& a, const ManifestTensor& b) { return a.name < b.name; });
+  for (ManifestTensor& tensor : tensors) {
+    if (whole.tensors.empty() || whole.tensors.back().name != tensor.name) {
+      whole.tensors.push_back(std::move(tensor));
       continue;
     }
-    ManifestTensor& same = whole.tensors[known->second];
+    ManifestTensor& same = whole.tensors.back();
     TAKT_ASSERT(same.dtype == tensor.dtype && same.global_shape == tensor.global_shape &&
                     same.is_optimizer == tensor.is_optimizer,
                 "ranks disagree about the type or shape of tensor '", tensor.name, "'");
-    same.regions.insert(same.regions.end(), shifted.regions.begin(), shifted.regions.end());
+    same.regions.insert(same.regions.end(), tensor.regions.begin(), tensor.regions.end());
   }
-  whole.tensors.insert(whole.tensors.end(), added.begin(), added.end());
+  return whole;
 }
 
 }  // namespace takt

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,8 +49,8 @@ Manifest parse_manifest(std::string_view text, const std::string& source);
 // Throws `fault` unless every tensor is covered exactly once by its regions and all names are valid.
 void check_manifest(const Manifest& manifest, Fault fault, const std::string& source);
 
-// Adds the files and tensors of a part, as one rank wrote it. Throws kBug where two ranks disagree about a
+// The files and tensors of all parts, each as one rank wrote it. Throws kBug where two ranks disagree about a
 // tensor.
-void merge(Manifest& whole, const Manifest& part);
+Manifest merged(std::span<const Manifest> parts);
 
 }  // namespace takt

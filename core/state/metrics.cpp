@@ -4,14 +4,13 @@
 #include "core/state/metrics.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <nlohmann/json.hpp>
 #include <string_view>
-#include <system_error>
 
 #include "core/base/error.h"
+#include "core/state/durable_file.h"
 #include "core/state/mapped_file.h"
 
 namespace takt {
@@ -46,14 +45,13 @@ std::string lines_up_to(std::string_view text, std::int64_t last_step, const pat
 }
 
 FileDescriptor open_to_append(const path& file) {
-  FileDescriptor descriptor(::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  FileDescriptor descriptor = open_descriptor(file, O_WRONLY | O_CREAT | O_APPEND, 0644);
   if (!descriptor) fail_io(file, "open", errno);
   return descriptor;
 }
 
 void drop_lines_after(const path& file, std::int64_t last_step) {
-  std::error_code error;
-  if (!std::filesystem::exists(file, error)) return;
+  if (type_of(file) == std::filesystem::file_type::not_found) return;
   const MappedFile old(file);
   const std::string kept = lines_up_to(old.text(), last_step, file);
   if (kept != old.text()) write_file_atomically(file, kept);
@@ -98,12 +96,27 @@ void MetricsWriter::write_line(const std::string& line) {
   write_all(descriptor_.get(), path_, text.data(), text.size());
 }
 
+std::optional<double> number_of_step(const path& path, std::int64_t step, const char* key) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) return std::nullopt;
+  const MappedFile file(path);
+  std::optional<double> number;
+  for (std::size_t begin = 0, end = 0; (end = file.text().find('\n', begin)) != std::string_view::npos;
+       begin = end + 1) {
+    const std::string_view line = file.text().substr(begin, end - begin);
+    if (step_of_line(line) != step) continue;
+    const auto value = nlohmann::json::parse(line);
+    if (value.contains(key) && value[key].is_number()) number = value[key].get<double>();
+  }
+  return number;
+}
+
 void write_summary(const path& path, const RunSummary& summary) {
   ordered_json text = {{"name", summary.name},
                        {"steps", summary.steps},
                        {"tokens", summary.tokens},
-                       {"time_s", summary.time_s},
-                       {"loss", summary.loss}};
+                       {"time_s", summary.time_s}};
+  add(text, "loss", summary.loss);
   add(text, "valid_loss", summary.valid_loss);
   add(text, "valid_bits_per_byte", summary.valid_bits_per_byte);
   text["tokens_per_s"] = summary.tokens_per_s;

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "core/state/files.h"
+#include "core/state/system_calls.h"
 
 namespace takt {
 
@@ -48,12 +48,15 @@ class MetricsWriter {
   FileDescriptor descriptor_;
 };
 
+// The number that a file of metrics has for a step under a key, such as "loss"; nullopt where it has none.
+std::optional<double> number_of_step(const std::filesystem::path& path, std::int64_t step, const char* key);
+
 struct RunSummary {
   std::string name;
   std::int64_t steps = 0;
   std::int64_t tokens = 0;
   double time_s = 0;
-  double loss = 0;  // of the last step
+  std::optional<double> loss = {};  // of the last step; none: not known
   std::optional<double> valid_loss = {};
   std::optional<double> valid_bits_per_byte = {};
   double tokens_per_s = 0;  // mean

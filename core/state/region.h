@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace takt {
@@ -24,6 +25,19 @@ std::int64_t volume(std::span<const std::int64_t> shape);
 std::optional<Region> intersection(const Region& a, const Region& b);
 // True where the region lies in a tensor of that shape, with at least one element.
 bool lies_within(const Region& region, std::span<const std::int64_t> shape);
+
+// Where regions fail to tile a tensor: an element that several of them hold, or none.
+struct TilingFlaw {
+  std::vector<std::int64_t> element;
+  bool has_overlap = false;
+};
+// Nullopt where every element of a tensor of that shape lies in exactly one region. Each region must lie
+// within the tensor. Sorts, so that a tensor in thousands of regions is no matter.
+std::optional<TilingFlaw> find_tiling_flaw(std::span<const Region> regions,
+                                           std::span<const std::int64_t> shape);
+
+// "[2, 3]"
+std::string shape_text(std::span<const std::int64_t> shape);
 
 // A box that is copied from one row-major buffer to another.
 struct BoxCopy {

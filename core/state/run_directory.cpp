@@ -8,7 +8,6 @@
 
 #include <cerrno>
 #include <nlohmann/json.hpp>
-#include <system_error>
 
 #include "core/base/error.h"
 
@@ -17,12 +16,6 @@ namespace {
 
 using std::filesystem::path;
 constexpr std::uint64_t kMaxTextBytes = std::uint64_t{16} << 20;
-
-void make_directories(const path& directory) {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) fail_io(directory, "create", error.value());
-}
 
 // Name them job.toml, job.2.toml, job.3.toml, ...
 path numbered(const path& directory, const path& name, int number) {
@@ -33,8 +26,7 @@ path numbered(const path& directory, const path& name, int number) {
 void write_once(const path& directory, const path& name, const std::string& text) {
   for (int number = 1;; ++number) {
     const path file = numbered(directory, name, number);
-    std::error_code error;
-    if (!std::filesystem::exists(file, error)) return write_file_atomically(file, text);
+    if (type_of(file) == std::filesystem::file_type::not_found) return write_file_atomically(file, text);
     if (read_text_file(file, kMaxTextBytes) == text) return;
   }
 }
@@ -51,16 +43,27 @@ RunDirectory create_run_directory(const path& runs_root, const std::string& name
   for (int number = 1;; ++number) {
     const std::string suffix = number == 1 ? "" : fmt::format(".{}", number);
     const path directory = runs_root / fmt::format("{}.{}{}", name, timestamp, suffix);
-    if (::mkdir(directory.c_str(), 0777) == 0) return {directory, true};
+    if (retried([&] { return ::mkdir(directory.c_str(), 0777); }) == 0) return {directory, true};
     if (errno != EEXIST) fail_io(directory, "create", errno);
   }
 }
 
 RunDirectory open_run_directory(const path& directory) {
-  std::error_code error;
-  const bool is_new = !std::filesystem::exists(directory, error);
+  const bool is_new = type_of(directory) == std::filesystem::file_type::not_found;
   make_directories(directory);
   return {directory, is_new};
+}
+
+path set_aside(const path& file) {
+  std::error_code error;
+  if (!std::filesystem::exists(file, error) || std::filesystem::file_size(file, error) == 0) return {};
+  int number = 2;
+  while (std::filesystem::exists(numbered(file.parent_path(), file.filename(), number), error)) ++number;
+  const path kept = numbered(file.parent_path(), file.filename(), number);
+  std::filesystem::rename(file, kept, error);
+  if (error) fail_io(file, "rename", error.value());
+  sync_directory(file.parent_path());
+  return kept;
 }
 
 void describe_run(const RunDirectory& run, const RunDescription& description) {

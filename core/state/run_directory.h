@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/state/files.h"
+#include "core/state/durable_file.h"
 
 namespace takt {
 
@@ -30,6 +30,10 @@ RunDirectory create_run_directory(const std::filesystem::path& runs_root, const 
                                   const std::string& timestamp);
 // The directory the user named, made where it is absent and reused where it is there. Root only. Throws kIo.
 RunDirectory open_run_directory(const std::filesystem::path& directory);
+
+// Renames a file to the next free name (metrics.jsonl to metrics.2.jsonl), so that a new one does not wipe it.
+// Returns that name; empty, where there is no file or it is empty. Root only. Throws kIo.
+std::filesystem::path set_aside(const std::filesystem::path& file);
 
 // What was run, by whom and where, for whoever finds the directory later.
 struct RunDescription {

@@ -168,6 +168,8 @@ StoredDType stored(DType dtype) {
       return StoredDType::kBF16;
     case DType::kI32:
       return StoredDType::kI32;
+    case DType::kU8:
+      return StoredDType::kU8;
   }
   fail(Fault::kBug, "stored: unknown dtype");
 }
@@ -211,14 +213,15 @@ const StoredTensor* SafetensorsFile::find(std::string_view name) const {
 }
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, std::span<const TensorSpec> tensors,
-                                     const std::map<std::string, std::string>& metadata, unsigned mode)
-    : file_(path, mode) {
+                                     const std::map<std::string, std::string>& metadata,
+                                     const DurableFileOptions& options)
+    : file_(path, options) {
   const std::string header = make_header(tensors, metadata);
   const std::uint64_t num_header_bytes = header.size();
   TAKT_ASSERT(num_header_bytes <= kMaxHeaderBytes, path.string(), ": a header of ", num_header_bytes,
               " bytes");
-  file_.append(&num_header_bytes, kPrefixBytes);
-  file_.append(header.data(), header.size());
+  file_.write(&num_header_bytes, kPrefixBytes);
+  file_.write(header.data(), header.size());
   for (const TensorSpec& tensor : tensors)
     missing_bytes_ += static_cast<std::uint64_t>(volume(tensor.shape)) * num_bytes(tensor.dtype);
 }
@@ -226,7 +229,7 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path, std::spa
 void SafetensorsWriter::append(const void* bytes, std::size_t num_bytes) {
   TAKT_ASSERT(num_bytes <= missing_bytes_, "more bytes than the tensors of the header have");
   missing_bytes_ -= num_bytes;
-  file_.append(bytes, num_bytes);
+  file_.write(bytes, num_bytes);
 }
 
 FileDigest SafetensorsWriter::commit() {

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "core/base/tensor.h"
-#include "core/state/files.h"
+#include "core/state/durable_file.h"
 #include "core/state/mapped_file.h"
 
 namespace takt {
@@ -65,19 +65,20 @@ struct TensorSpec {
   std::vector<std::int64_t> shape;
 };
 
-// Writes a new file in one pass: the header when it is made, then the tensors' elements in the order of
+// Writes a file in one pass: the header when it is made, then the tensors' elements in the order of
 // `tensors`.
 class SafetensorsWriter {
  public:
-  // Throws kIo, also where the file exists.
+  // Throws kIo.
   SafetensorsWriter(const std::filesystem::path& path, std::span<const TensorSpec> tensors,
-                    const std::map<std::string, std::string>& metadata, unsigned mode = 0600);
+                    const std::map<std::string, std::string>& metadata,
+                    const DurableFileOptions& options = {});
   void append(const void* bytes, std::size_t num_bytes);
   // Durable and read back on return. Throws kIo.
   FileDigest commit();
 
  private:
-  NewFile file_;
+  DurableFile file_;
   std::uint64_t missing_bytes_ = 0;
 };
 

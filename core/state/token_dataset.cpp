@@ -2,10 +2,14 @@
 // 1 and not as a read beyond the embedding table.
 #include "core/state/token_dataset.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cstring>
 
+#include "collectives/agree.h"
 #include "core/base/error.h"
+#include "core/state/block_hash.h"
 #include "core/state/token_formats.h"
 
 namespace takt {
@@ -43,29 +47,80 @@ void with_tokens(const TokenDataset::Stream& stream, F&& f) {
   with_type(stream.type, [&]<class T>(const T*) { f(reinterpret_cast<const T*>(data)); });
 }
 
-void require_vocab(const TokenDataset::Stream& stream, std::int64_t vocab_size) {
-  if (stream.num_tokens == 0) return;
-  with_tokens(stream, [&]<class T>(const T* tokens) {
-    const auto bad = std::find_if(tokens, tokens + stream.num_tokens, [&](T token) {
-      return static_cast<std::int64_t>(token) < 0 || static_cast<std::int64_t>(token) >= vocab_size;
-    });
-    if (bad == tokens + stream.num_tokens) return;
-    fail(Fault::kData, stream.path, ": token ", bad - tokens, " is ", static_cast<std::int64_t>(*bad),
-         ", but the vocabulary has ", vocab_size,
-         "\n  the dataset was built with another tokenizer: build it again with this one, or give its own");
+// Tokens that are checked and hashed at once.
+struct Block {
+  const TokenDataset::Stream* stream;
+  std::int64_t first;
+  std::int64_t num_tokens;
+};
+constexpr std::int64_t kBlockTokens = kHashBlockBytes / static_cast<std::int64_t>(sizeof(std::int32_t));
+
+std::vector<Block> blocks_of(std::span<const TokenDataset::Stream> streams) {
+  std::vector<Block> blocks;
+  for (const TokenDataset::Stream& stream : streams)
+    for (std::int64_t first = 0; first < stream.num_tokens; first += kBlockTokens)
+      blocks.push_back({&stream, first, std::min(kBlockTokens, stream.num_tokens - first)});
+  return blocks;
+}
+
+[[noreturn]] void refuse_token(const Block& block, std::int64_t at, std::int64_t token,
+                               std::int64_t vocab_size) {
+  fail(Fault::kData, block.stream->path, ": token ", block.first + at, " is ", token,
+       ", but the vocabulary has ", vocab_size,
+       "\n  the dataset was built with another tokenizer: build it again with this one, or give its own");
+}
+
+// As the numbers that samples hold, whatever type the file has. `tokens` has room for a block.
+void read_checked(const Block& block, std::int64_t vocab_size, std::span<std::int32_t> tokens) {
+  with_tokens(*block.stream, [&]<class T>(const T* all) {
+    const T* stored = all + block.first;
+    const auto end = static_cast<std::uint64_t>(vocab_size);
+    bool any_bad = false;
+    for (std::int64_t i = 0; i < block.num_tokens; ++i) {
+      any_bad |= static_cast<std::uint64_t>(static_cast<std::int64_t>(stored[i])) >= end;
+      tokens[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(stored[i]);
+    }
+    for (std::int64_t i = 0; any_bad && i < block.num_tokens; ++i)
+      if (static_cast<std::uint64_t>(static_cast<std::int64_t>(stored[i])) >= end)
+        refuse_token(block, i, static_cast<std::int64_t>(stored[i]), vocab_size);
   });
+}
+
+std::vector<TokenDataset::Stream> open_streams(std::span<const std::string> paths) {
+  if (paths.empty()) fail(Fault::kData, "dataset: no files are given, at least one is needed");
+  std::vector<TokenDataset::Stream> streams;
+  for (const std::string& path : paths) streams.push_back(open_token_stream(path));
+  return streams;
 }
 
 }  // namespace
 
 TokenDataset TokenDataset::open(std::span<const std::string> paths, std::int64_t vocab_size) {
-  if (paths.empty()) fail(Fault::kData, "dataset: no files are given, at least one is needed");
   TokenDataset dataset;
-  for (const std::string& path : paths) {
-    dataset.streams_.push_back(open_token_stream(path));
-    require_vocab(dataset.streams_.back(), vocab_size);
-  }
+  dataset.streams_ = open_streams(paths);
+  dataset.check_tokens(vocab_size, nullptr);
   return dataset;
+}
+
+TokenDataset TokenDataset::open(std::span<const std::string> paths, std::int64_t vocab_size,
+                                Communicator& comm) {
+  TokenDataset dataset;
+  dataset.streams_ = agree(comm, [&] { return open_streams(paths); });
+  dataset.check_tokens(vocab_size, &comm);
+  return dataset;
+}
+
+void TokenDataset::check_tokens(std::int64_t vocab_size, Communicator* comm) {
+  const std::vector<Block> blocks = blocks_of(streams_);
+  std::string layout = "tokens of files:";
+  for (const Stream& stream : streams_) layout += " " + std::to_string(stream.num_tokens);
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(kBlockTokens));
+  const auto hash_block = [&](std::int64_t number) {
+    const Block& block = blocks[static_cast<std::size_t>(number)];
+    read_checked(block, vocab_size, tokens);
+    return XXH3_64bits(tokens.data(), static_cast<std::size_t>(block.num_tokens) * sizeof(std::int32_t));
+  };
+  content_hash_ = hash_blocks(layout, static_cast<std::int64_t>(blocks.size()), hash_block, comm);
 }
 
 std::int64_t TokenDataset::num_tokens() const {
@@ -93,15 +148,19 @@ void TokenDataset::require_samples(std::int64_t seq) const {
 
 void TokenDataset::sample(std::int64_t index, std::int64_t seq, std::int32_t* tokens,
                           std::int32_t* targets) const {
+  read(index, seq, 0, {tokens, static_cast<std::size_t>(seq)});
+  read(index, seq, 1, {targets, static_cast<std::size_t>(seq)});
+}
+
+void TokenDataset::read(std::int64_t index, std::int64_t seq, std::int64_t shift,
+                        std::span<std::int32_t> to) const {
   TAKT_ASSERT(index >= 0 && index < num_samples(seq), "dataset: sample ", index, " of ", num_samples(seq));
   auto stream = streams_.begin();
   for (; index >= num_samples_of(*stream, seq); ++stream) index -= num_samples_of(*stream, seq);
   with_tokens(*stream, [&]<class T>(const T* all) {
-    const T* first = all + index * seq;
-    for (std::int64_t i = 0; i < seq; ++i) {
-      tokens[i] = static_cast<std::int32_t>(first[i]);
-      targets[i] = static_cast<std::int32_t>(first[i + 1]);
-    }
+    const T* first = all + index * seq + shift;
+    for (std::int64_t i = 0; i < seq; ++i)
+      to[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(first[i]);
   });
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "collectives/communicator.h"
 #include "core/state/mapped_file.h"
 
 namespace takt {
@@ -23,8 +24,15 @@ class TokenDataset {
   // for a file that is missing, truncated or of another layout, and for a token that is not below
   // `vocab_size`.
   static TokenDataset open(std::span<const std::string> paths, std::int64_t vocab_size);
+  // The same where every rank opens the same files: each reads a slice of the tokens, and all throw the same
+  // Error. Throws kConfig too, if the ranks see files of other sizes. Every rank of `comm` calls it, outside
+  // of another agree().
+  static TokenDataset open(std::span<const std::string> paths, std::int64_t vocab_size, Communicator& comm);
 
   std::int64_t num_tokens() const;
+  // Of the tokens and of where files end. The layout of the files, their integer type and their names do not
+  // matter.
+  std::uint64_t content_hash() const { return content_hash_; }
   // Samples of `seq` tokens, each with one more token as the last target. None reaches from one file into the
   // next.
   std::int64_t num_samples(std::int64_t seq) const;
@@ -33,6 +41,8 @@ class TokenDataset {
   // Sample i of a file has its tokens i * seq to i * seq + seq - 1; targets are one further. Both outputs:
   // [seq].
   void sample(std::int64_t index, std::int64_t seq, std::int32_t* tokens, std::int32_t* targets) const;
+  // The tokens `shift` (0 or 1) further than those of sample `index` of `seq` tokens. to: [seq].
+  void read(std::int64_t index, std::int64_t seq, std::int64_t shift, std::span<std::int32_t> to) const;
 
   // The tokens of one file, as the formats' readers hand them over.
   struct Stream {
@@ -44,7 +54,10 @@ class TokenDataset {
   };
 
  private:
+  void check_tokens(std::int64_t vocab_size, Communicator* comm);
+
   std::vector<Stream> streams_;
+  std::uint64_t content_hash_ = 0;
 };
 
 // Written whole or not at all. Both throw kData for a token outside the vocabulary, kIo where a file cannot

@@ -11,7 +11,7 @@
 #include <system_error>
 
 #include "core/base/error.h"
-#include "core/state/atomic_file.h"
+#include "core/state/durable_file.h"
 
 namespace takt {
 namespace {
@@ -144,7 +144,7 @@ void require_tokens(const std::string& path, std::span<const std::int32_t> token
 
 // Writes the tokens as T, some at a time.
 template <class T>
-void write_as(AtomicFile& file, std::span<const std::int32_t> tokens) {
+void write_as(DurableFile& file, std::span<const std::int32_t> tokens) {
   constexpr std::size_t kTokensACall = 1 << 16;
   std::vector<T> converted;
   while (!tokens.empty()) {
@@ -158,11 +158,11 @@ void write_as(AtomicFile& file, std::span<const std::int32_t> tokens) {
 }
 
 template <class T>
-void write_value(AtomicFile& file, T value) {
+void write_value(DurableFile& file, T value) {
   file.write(&value, sizeof(value));
 }
 
-void write_megatron_index(AtomicFile& file, std::span<const std::int64_t> sequence_lengths, bool narrow) {
+void write_megatron_index(DurableFile& file, std::span<const std::int64_t> sequence_lengths, bool narrow) {
   const std::uint64_t num_sequences = sequence_lengths.size();
   file.write(kMegatronMagic);
   write_value<std::uint64_t>(file, 1);
@@ -216,7 +216,7 @@ void write_llmc_bin(const std::string& path, std::span<const std::int32_t> token
   header[0] = narrow ? kLlmcMagicU16 : kLlmcMagicU32;
   header[1] = narrow ? kLlmcVersionU16 : kLlmcVersionU32;
   header[2] = static_cast<std::int32_t>(tokens.size());
-  AtomicFile file(path);
+  DurableFile file(path);
   file.write(header.data(), sizeof(header));
   narrow ? write_as<std::uint16_t>(file, tokens) : write_as<std::uint32_t>(file, tokens);
   file.commit();
@@ -238,7 +238,7 @@ void write_megatron(const std::string& prefix, std::span<const std::int32_t> tok
               num_tokens);
 
   const bool narrow = vocab_size < kMegatronVocabEndU16;
-  AtomicFile data(prefix + ".bin"), index(prefix + ".idx");
+  DurableFile data(prefix + ".bin"), index(prefix + ".idx");
   narrow ? write_as<std::uint16_t>(data, tokens) : write_as<std::int32_t>(data, tokens);
   write_megatron_index(index, sequence_lengths, narrow);
   data.commit();

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/state/atomic_file.h"
+#include "core/state/durable_file.h"
 #include "core/state/mapped_file.h"
 #include "core/state/pretokenizer.h"
 #include "core/state/strict_json.h"
@@ -220,7 +220,7 @@ void Tokenizer::save(const std::filesystem::path& path) const {
       {"normalizer", nullptr},     {"pre_tokenizer", pre_tokenizer()},
       {"post_processor", nullptr}, {"decoder", byte_level(true, true)},
       {"model", std::move(model)}};
-  AtomicFile out(path);
+  DurableFile out(path);
   out.write(file.dump(1) + "\n");
   out.commit();
 }
