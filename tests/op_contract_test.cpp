@@ -3,11 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstring>
 #include <deque>
 #include <set>
 
-#include "core/base/bf16.h"
 #include "core/base/rng.h"
 #include "core/exec/reference.h"
 #include "core/ops/builders.h"
@@ -16,6 +14,7 @@
 #include "core/ops/registry.h"
 #include "core/passes/autodiff.h"
 #include "optimizers/optimizer.h"
+#include "tests/run_kernel.h"
 #include "tests/tolerance.h"
 
 namespace takt {
@@ -79,11 +78,6 @@ Graph build(const Case& test) {
   return graph;
 }
 
-double rounded(double value, DType dtype) {
-  const auto as_float = static_cast<float>(value);
-  return static_cast<double>(dtype == DType::kBF16 ? to_float(to_bf16(as_float)) : as_float);
-}
-
 Arrays random_inputs(const Graph& graph, const Sample& sample) {
   Arrays inputs;
   for (const Value& value : graph.values()) {
@@ -101,41 +95,6 @@ Arrays random_inputs(const Graph& graph, const Sample& sample) {
   }
   return inputs;
 }
-
-// Storage of one tensor in its own dtype.
-class Buffer {
- public:
-  explicit Buffer(const TensorDesc& desc)
-      : dtype_(desc.dtype), words_(desc.num_bytes() / sizeof(float) + 1, 0.0f) {}
-  void* data() { return words_.data(); }
-  void set(std::size_t i, double value) {
-    const auto as_float = static_cast<float>(value);
-    if (dtype_ == DType::kI32)
-      put(i, static_cast<std::int32_t>(value));
-    else if (dtype_ == DType::kBF16)
-      put(i, to_bf16(as_float));
-    else
-      put(i, as_float);
-  }
-  double get(std::size_t i) const {
-    if (dtype_ == DType::kI32) return take<std::int32_t>(i);
-    return static_cast<double>(dtype_ == DType::kBF16 ? to_float(take<BF16>(i)) : take<float>(i));
-  }
-
- private:
-  template <class T>
-  void put(std::size_t i, T value) {
-    std::memcpy(reinterpret_cast<std::byte*>(words_.data()) + i * sizeof(T), &value, sizeof(T));
-  }
-  template <class T>
-  T take(std::size_t i) const {
-    T value;
-    std::memcpy(&value, reinterpret_cast<const std::byte*>(words_.data()) + i * sizeof(T), sizeof(T));
-    return value;
-  }
-  DType dtype_;
-  std::vector<float> words_;
-};
 
 // The elements of `global` that one of `num_ranks` holds when it is sharded along `axis`.
 std::vector<double> shard(const Array& global, const Axis& axis, int rank, int num_ranks) {
@@ -194,7 +153,7 @@ class RankRun {
       const std::vector<double> data = local_input(values[static_cast<std::size_t>(node.inputs[i].index)],
                                                    signature.inputs[i], rank, num_ranks);
       for (std::size_t e = 0; e < data.size(); ++e) buffer->set(e, data[e]);
-      given_.push_back(elements(*buffer, view.inputs.back()));
+      given_.push_back(buffer->elements());
       add_range(view, global.inputs[i], signature.inputs[i], rank, num_ranks);
     }
     view.outputs = node.op->infer({node.name, attrs, view.inputs, {}});
@@ -208,30 +167,13 @@ class RankRun {
       outputs.push_back(storage);
     }
     view.num_threads = 1 + rank % 2;  // results must not depend on it
-    run(node.op->cpu, view, inputs, outputs);
-    for (std::size_t i = 0; i < outputs.size(); ++i)
-      results_.push_back(elements(*outputs[i], view.outputs[i]));
+    run_kernel(*node.op, view, inputs, outputs);
+    for (const Buffer* output : outputs) results_.push_back(output->elements());
   }
   const std::vector<double>& input(std::size_t i) const { return given_[i]; }  // after rounding
   const std::vector<double>& output(std::size_t i) const { return results_[i]; }
 
  private:
-  struct alignas(64) Line {
-    std::byte bytes[64];
-  };
-  static void run(const DeviceKernel& kernel, const KernelNode& view, const std::vector<Buffer*>& inputs,
-                  const std::vector<Buffer*>& outputs) {
-    std::vector<void*> in, out;
-    for (Buffer* buffer : inputs) in.push_back(buffer->data());
-    for (Buffer* buffer : outputs) out.push_back(buffer->data());
-    std::vector<Line> scratch(kernel.scratch_bytes ? kernel.scratch_bytes(view) / sizeof(Line) + 1 : 0);
-    kernel.prepare(view)({.inputs = in, .outputs = out, .scratch = scratch.data()});
-  }
-  static std::vector<double> elements(const Buffer& buffer, const TensorDesc& desc) {
-    std::vector<double> data(static_cast<std::size_t>(desc.num_elements()));
-    for (std::size_t i = 0; i < data.size(); ++i) data[i] = buffer.get(i);
-    return data;
-  }
   static void add_range(KernelNode& view, const TensorDesc& desc, const AxisPlacement& placement, int rank,
                         int num_ranks) {
     if (!placement.is_sharded()) return;

@@ -9,7 +9,7 @@ namespace takt {
 
 // e^x to about 2e-7 relative, for any x; below -87 the result is about 1e-38. NaN stays NaN.
 // Source: the Cephes library's range reduction x = n ln 2 + r and its degree-6 polynomial (Moshier 1989).
-inline float exp_cephes(float x) {
+constexpr float exp_cephes(float x) {
   x = std::min(std::max(x, -87.0f), 88.0f);
   // Adding 1.5 x 2^23 rounds to an integer without a call, so that the loop vectorises.
   const float shifted = x * 1.44269504088896341f + 12582912.0f;
@@ -27,10 +27,10 @@ inline float exp_cephes(float x) {
   return p * std::bit_cast<float>(exponent);
 }
 
-inline float sigmoid_cephes(float x) {
+constexpr float sigmoid_cephes(float x) {
   return 1.0f / (1.0f + exp_cephes(-x));
 }
-inline float tanh_cephes(float x) {
+constexpr float tanh_cephes(float x) {
   return 2.0f * sigmoid_cephes(2.0f * x) - 1.0f;
 }
 
