@@ -51,7 +51,8 @@ struct LogConfig {
 };
 
 struct GuardConfig {
-  std::string nan = "stop";  // stop
+  double hang_timeout_s = 600;  // "600s"
+  std::string nan = "stop";     // stop
 };
 
 struct Job {

@@ -66,5 +66,6 @@ JobKey layout_key();
 JobKey bucket_key();
 JobKey checkpoint_every_key();
 JobKey eval_every_key();
+JobKey hang_timeout_key();
 
 }  // namespace takt

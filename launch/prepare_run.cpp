@@ -40,7 +40,9 @@ PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& e
     PreparedRun run;
     run.loaded = load_job(options.job_file, overrides_of(options, environment));
     run.job = run.loaded.job;
+    world.watchdog().set_timeout(run.job.guard.hang_timeout_s);
     if (options.dry_run) return run;
+    world.comm().note_progress({.doing = "compiling the step"});
     run.tokenizer = complete_job(run.job);
     run.mesh = resolve_mesh(run.job.mesh, world.size(), run.job.model);
     run.batch = plan_batch(run.job, run.mesh);
@@ -48,6 +50,7 @@ PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& e
     require_memory(run.plan, run.batch, world.ranks_on_host());
     require_exists("model.init", run.job.model.init);
     if (options.resume != "auto" && options.resume != "never") require_exists("--resume", options.resume);
+    world.comm().note_progress({.doing = "opening the data"});
     open_data(run);
     return run;
   });

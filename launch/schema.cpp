@@ -189,6 +189,7 @@ Keys run_keys() {
       choice_key(
           "guard.nan", [](Job & j) -> auto& { return j.guard.nan; }, {"stop"},
           "What to do when a loss or gradient is not finite."),
+      hang_timeout_key(),
   };
 }
 

@@ -70,6 +70,7 @@ Trainer::Trainer(const Job& job, const StepPlan& plan, Communicator& world)
 void Trainer::initialize_weights() {
   for (const Value& value : plan_.programs[micro_batch_].graph.values()) {
     if (value.role != Role::kParameter) continue;
+    world_.note_progress({.doing = "drawing initial weights"});
     const std::span<float> data = executor_.persistent(value.name);
     const ParameterInfo& info = value.parameter.value();
     const RandomStream random(job_.seed, value.name);
@@ -109,7 +110,9 @@ StepResult Trainer::step(const TokenDataset& data, const DataOrder& order) {
         cursor_.samples + m * batch_.samples_a_micro_batch + data_rank() * batch_.micro_batch;
     for (std::size_t i = 0; i < samples_.size(); ++i)
       samples_[i] = order.at(first + static_cast<std::int64_t>(i));
+    world_.note_progress({.doing = "reading data", .step = cursor_.step + 1});
     load_micro_batch(micro_batch_, data);
+    world_.note_progress({.doing = "forward and backward"});
     executor_.run(micro_batch_);
   }
   result.forward_backward_s = seconds_since(start);
@@ -118,6 +121,7 @@ StepResult Trainer::step(const TokenDataset& data, const DataOrder& order) {
   input[0] = hyper.lr;
   input[1] = hyper.correction1;
   input[2] = hyper.correction2;
+  world_.note_progress({.doing = "update"});
   executor_.run(update_);
   result.loss = static_cast<double>(executor_.output(update_, 0)[0]);
   result.grad_norm = static_cast<double>(executor_.output(update_, 1)[0]);
@@ -139,6 +143,7 @@ Evaluation Trainer::evaluate(const TokenDataset& data, std::int64_t num_samples,
     // counted.
     for (std::size_t i = 0; i < samples_.size(); ++i)
       samples_[i] = std::min(mine + static_cast<std::int64_t>(i), num_samples - 1);
+    world_.note_progress({.doing = "validation"});
     load_micro_batch(evaluate_, data);
     const std::int64_t counted = std::clamp<std::int64_t>(num_samples - mine, 0, batch_.micro_batch) * seq;
     // Targets are read before the run: an input's storage is free after its last reader.

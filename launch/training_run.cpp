@@ -33,6 +33,7 @@ double peak_memory_bytes() {
 
 // The best any rank reached: what slows one rank down for a moment must not make the others look better.
 double peak_of_ranks(int num_threads, Communicator& comm) {
+  comm.note_progress({.doing = "measuring the processor"});
   comm.barrier({"peak"});  // all ranks of a host at once: that is how a step runs
   double peak = measure_peak_flops_per_s(num_threads);
   comm.all_reduce(&peak, 1, DType::kF64, ReduceOp::kMax, {"peak"});
@@ -78,9 +79,11 @@ void TrainingRun::open_directory(const RunOptions& options, const CommandContext
       fail(Fault::kUsage, "--resume never: ", directory_.path.string(), " holds a run already",
            "\n  choose another --out, or --resume auto to go on with it");
     describe(context);
+    if (world_.num_hosts() > 1) Watchdog::prepare_run_directory(directory_.path.string());
     console_ = std::make_unique<Console>(directory_.path / "console.log");
   });
   directory_.path = share_text(world_.comm(), directory_.path.string());
+  world_.watchdog().set_run_directory(directory_.path.string());
 }
 
 void TrainingRun::describe(const CommandContext& context) {
@@ -97,6 +100,7 @@ void TrainingRun::describe(const CommandContext& context) {
 
 // The run directory's own checkpoints come first: a requeued command goes on, also one with --resume PATH.
 void TrainingRun::start_weights(const RunOptions& options) {
+  world_.comm().note_progress({.doing = "loading weights"});
   const Job& job = prepared_.job;
   Communicator& comm = world_.comm();
   const Notice notice = [&](std::string_view text) {
@@ -105,6 +109,7 @@ void TrainingRun::start_weights(const RunOptions& options) {
   if (options.resume != "never" && resume_newest(directory_.checkpoints(), trainer_, job, comm, notice)) {
     saved_step_ = trainer_.cursor().step;
     saved_directory_ = directory_.checkpoints() / checkpoint_name(saved_step_);
+    world_.watchdog().set_last_checkpoint(checkpoint_name(saved_step_));
     return;
   }
   if (options.resume != "never" && options.resume != "auto") {
@@ -276,6 +281,7 @@ void TrainingRun::save() {
   const std::int64_t step = trainer_.cursor().step;
   if (saved_step_ == step) return;
   const Clock::time_point before = Clock::now();
+  world_.comm().note_progress({.doing = "saving a checkpoint"});
   if (!trainer_.weights_are_finite())
     fail_numerics(concat("step ", step, ": the weights are not finite; they were not saved"));
   trainer_.cursor().effective_job = effective_file(prepared_.loaded);
@@ -284,6 +290,7 @@ void TrainingRun::save() {
   saved_step_ = step;
   saved_directory_ = directory_.checkpoints() / checkpoint_name(step);
   last_save_ = Clock::now();
+  world_.watchdog().set_last_checkpoint(checkpoint_name(step));
   if (!is_root()) return;
   console_->print(CheckpointLine{.step = step,
                                  .steps = prepared_.job.train.steps,
@@ -325,6 +332,7 @@ int TrainingRun::finish(bool stopped) {
   const int exit_code = stopped ? static_cast<int>(Fault::kStopped) : 0;
   agree(world_.comm(), [&] {
     if (!is_root()) return;
+    world_.comm().note_progress({.doing = "writing the final model"});
     if (!stopped) export_final();
     const RunSummary summary = summarize(exit_code);
     write_summary(directory_.summary(), summary);
