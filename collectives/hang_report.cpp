@@ -153,6 +153,24 @@ void write_unknown(TextBuffer& text, std::int64_t num_ranks, std::span<const Ran
   text << ": nothing heard from their hosts\n";
 }
 
+// Every rank waits and its process runs.
+void write_nobody(TextBuffer& text, std::span<const RankSnapshot> ranks) {
+  text << "  missing   nobody: ";
+  text << (all_in_one_call(ranks)
+               ? "every rank is in the same call, and one is stuck inside it"
+               : "every rank is in a call, and one is stuck there or the calls do not fit");
+  int num_hosts = 0;
+  for (std::size_t r = 0; r < ranks.size() && num_hosts < kMostLines; ++r) {
+    const auto before = ranks.first(r);
+    if (std::any_of(before.begin(), before.end(),
+                    [&](const RankSnapshot& other) { return other.host == ranks[r].host; }))
+      continue;
+    if (++num_hosts == 2) text << "; or the network is down between hosts " << text_of(ranks[0].host);
+    if (num_hosts >= 2) text << ", " << text_of(ranks[r].host);
+  }
+  text << '\n';
+}
+
 void write_saved(TextBuffer& text, const HangFacts& facts) {
   text << "  saved     " << (facts.saved.empty() ? "nothing" : facts.saved) << ", ";
   if (facts.last_checkpoint.empty())
@@ -253,10 +271,7 @@ void write_hang_report(TextBuffer& text, const HangFacts& facts, std::span<RankS
   write_sets(text, ranks, "missing   ", is_missing, same_cause,
              [&](const RankSnapshot& first, bool alone, bool) { append_cause(text, first, alone); });
   write_unknown(text, facts.num_ranks, ranks);
-  if (!any_missing)
-    text << "  missing   nobody: every rank waits, "
-         << (all_in_one_call(ranks) ? "all in the same call, and one is stuck inside it\n"
-                                    : "in calls that do not fit each other\n");
+  if (!any_missing) write_nobody(text, ranks);
   write_saved(text, facts);
 }
 

@@ -128,6 +128,10 @@ bool HostBoard::claim_report() {
   return !head().is_claimed.exchange(true, std::memory_order_acq_rel);
 }
 
+bool HostBoard::is_claimed() const {
+  return head().is_claimed.load(std::memory_order_acquire);
+}
+
 void HostBoard::set_reported() {
   head().is_reported.store(true, std::memory_order_release);
 }

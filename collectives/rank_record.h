@@ -144,6 +144,7 @@ class HostBoard {
 
   // True for the first caller on this host: it reports.
   bool claim_report();
+  bool is_claimed() const;
   void set_reported();
   bool is_reported() const;
 

@@ -196,6 +196,7 @@ bool Watchdog::leads() const {
 }
 
 bool Watchdog::is_hung() {
+  if (board_.is_claimed()) return true;  // whoever reports beats no more: nobody is to speak in its place
   bool any_runs = false;
   for (std::size_t r = 0; r < ranks_.size(); ++r) {
     const RankRecord& rank = board_.rank(static_cast<int>(r));

@@ -33,10 +33,11 @@ double peak_memory_bytes() {
 
 // The best any rank reached: what slows one rank down for a moment must not make the others look better.
 double peak_of_ranks(int num_threads, Communicator& comm) {
-  comm.note_progress({.doing = "measuring the processor"});
   comm.barrier({"peak"});  // all ranks of a host at once: that is how a step runs
-  double peak = measure_peak_flops_per_s(num_threads);
+  double peak = measure_peak_flops_per_s(num_threads,
+                                         [&] { comm.note_progress({.doing = "measuring the processor"}); });
   comm.all_reduce(&peak, 1, DType::kF64, ReduceOp::kMax, {"peak"});
+  comm.note_progress({.doing = "preparing kernels"});
   return peak;
 }
 

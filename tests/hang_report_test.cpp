@@ -158,10 +158,14 @@ TEST(HangReport, SaysWhenNobodyIsMissing) {
   for (RankSnapshot& rank : ranks) rank.is_in_call = true;
   ranks[0].call = a_call(7, "loss", 1, "data[0]");
   ranks[1].call = a_call(3, "loss", 1, "tensor[0]");
-  EXPECT_NE(report_on(ranks, {.num_ranks = 2}).find("in calls that do not fit each other\n"),
+  EXPECT_NE(report_on(ranks, {.num_ranks = 2}).find("one is stuck there or the calls do not fit\n"),
             std::string::npos);
   ranks[1].call = ranks[0].call;
-  EXPECT_NE(report_on(ranks, {.num_ranks = 2}).find("all in the same call, and one is stuck inside it\n"),
+  EXPECT_NE(
+      report_on(ranks, {.num_ranks = 2}).find("every rank is in the same call, and one is stuck inside it\n"),
+      std::string::npos);
+  put(ranks[1].host, "n2");
+  EXPECT_NE(report_on(ranks, {.num_ranks = 2}).find("; or the network is down between hosts n1, n2\n"),
             std::string::npos);
 }
 

@@ -277,6 +277,18 @@ TEST_F(Hosts, NameAHostThatNoLongerSpeaks) {
   EXPECT_NE(text.find("process silent"), text.npos) << text;
 }
 
+TEST_F(Hosts, AreSpokenForByOneWatchdogAlone) {
+  start(0, true, 0.5);
+  Ended other;
+  Watchdog second(*boards_[0], place(0, 2, 2), other.options(0.5));
+  second.set_run_directory(directory_);
+  ASSERT_TRUE(ended_[0].wait());  // after waiting for host 1, longer than a process may be silent
+  ASSERT_TRUE(other.wait());
+  const std::string text = saved_report();
+  EXPECT_NE(text.find("waiting   rank 0   reduce_scatter #9"), text.npos) << text;
+  EXPECT_NE(text.find("missing   rank 1: nothing heard from their hosts"), text.npos) << text;
+}
+
 TEST_F(Hosts, WaitForOneThatMovesOn) {
   start(0, true, 1);
   start(1, false, 1);
