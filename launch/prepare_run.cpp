@@ -72,7 +72,9 @@ PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& e
     run.loaded = load_job(options.job_file, overrides_of(options, environment));
     run.job = run.loaded.job;
     world.set_peer_timeout(run.job.guard.hang_timeout_s);
+    world.watchdog().set_timeout(run.job.guard.hang_timeout_s);
     if (options.dry_run) return run;
+    world.comm().note_progress({.doing = "compiling the step"});
     run.tokenizer = complete_job(run.job);
     check_init(run);
     run.mesh = resolve_mesh(run.job.mesh, world.size(), run.job.model);
@@ -91,6 +93,7 @@ PreparedRun prepare_run(const RunOptions& options, const std::vector<std::string
   PreparedRun run = prepare(options, environment, world);
   if (options.dry_run) return run;
   require_same(world.comm(), fingerprint(run), "the job");
+  world.comm().note_progress({.doing = "opening the data"});
   open_data(run, world.comm());
   return run;
 }
