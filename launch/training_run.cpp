@@ -42,7 +42,7 @@ double peak_of_ranks(int num_threads, Communicator& comm) {
 }
 
 // What a launcher does with a signal decides which one is safe: Open MPI's mpirun kills its ranks about a
-// second after SIGINT or SIGTERM, and no step may take that short.
+// second after SIGINT or SIGTERM, and a step may well take longer.
 std::string stop_advice() {
   const LauncherView launcher = launcher_view();
   if (launcher.open_mpi_ranks || launcher.pmi_ranks)

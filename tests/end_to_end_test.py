@@ -539,10 +539,10 @@ class Errors(EndToEnd):
         self.check(64, "unknown command 'trian'\n.*did you mean 'train'", "trian", "job.toml")
         self.check(64, "JOB is required", "train")
         self.check(64, "KEY=VALUE", "train", "job.toml", "--set", "seed")
-        build = ("data", "build", "--text", "tiny.txt", "--out", "never")
+        build = ("data", "build", "--text", "tiny.txt", "--out", "unbuilt")
         self.check(64, "unknown flag '--vocb'\n.*did you mean '--vocab'", *build, "--vocb", "512", launches=(0,))
         self.check(64, "unexpected argument 'b.txt'", *build, "--overwrite", "b.txt", launches=(0,))
-        self.assertFalse(list(self.dir.glob("never*")))
+        self.assertFalse(list(self.dir.glob("unbuilt*")))
 
     def test_job_file(self):
         self.check(78, "no.toml", "train", "no.toml")
