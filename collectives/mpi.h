@@ -17,7 +17,7 @@ struct MpiOptions {
   // second-level cache: 256 KiB was the fastest of 256 KiB to 4 MiB for an all-reduce of 16 MB on 2 ranks.
   std::size_t slot_bytes = std::size_t{256} << 10;
   // The same in groups that span hosts, twice, and as much private memory. Larger pieces are fewer messages.
-  std::size_t scratch_bytes = std::size_t{4} << 20;
+  std::size_t scratch_bytes = std::size_t{1} << 20;
   // Not null: which ranks of the run are taken to be on one host, so that one host can test what several do.
   int (*pretended_host)(int run_rank) = nullptr;
 };

@@ -56,7 +56,7 @@ class MpiMessages final : public MpiCommunicator {
         segments_(on_host, std::max(setting.options.scratch_bytes, num_ranks_ * kElementBytes)),
         slices_(num_ranks_),
         verdicts_(static_cast<std::size_t>(layout_.num_hosts())),
-        incoming_begin_(static_cast<std::size_t>(layout_.num_hosts())),
+        nodes_of_host_(static_cast<std::size_t>(layout_.num_hosts())),
         terms_(num_ranks_) {
     TAKT_REQUIRE(segments_.half_bytes() <= kMaxScratchBytes, "mpi: scratch is ", segments_.half_bytes(),
                  " bytes, wanted at most ", kMaxScratchBytes);
@@ -219,34 +219,35 @@ class MpiMessages final : public MpiCommunicator {
   // Everybody's data is in the halves. out: the reduction of this rank's slice. Of other slices a rank reads
   // only what it carries, and of the halves of its host only this: so the owner may write its slice at once.
   void reduce_slices(std::byte* out, const Signature& call) {
-    std::size_t begin = 0;
+    std::byte* scratch = incoming_.data();
     for (int host = 0; host < layout_.num_hosts(); ++host) {
+      if (host == my_host_) continue;
       const std::size_t num_bytes = layout_.num_nodes_on(host) * my_slice().num_bytes;
-      incoming_begin_[static_cast<std::size_t>(host)] = begin;
-      if (host != my_host_)
-        exchange().receive(incoming_.data() + begin, num_bytes, layout_.carrier(rank(), host), kPartialTag);
-      begin += num_bytes;
+      exchange().receive(scratch, num_bytes, layout_.carrier(rank(), host), kPartialTag);
+      nodes_of_host_[static_cast<std::size_t>(host)] = scratch;
+      scratch += num_bytes;
     }
-    std::byte* outgoing = outgoing_.data();
+    nodes_of_host_[static_cast<std::size_t>(my_host_)] = reduce_on_host(scratch, my_slice(), call);
+    scratch = outgoing_.data();
     for (int r = 0; r < size(); ++r) {
       if (!carries(r)) continue;
-      std::byte* end = reduce_on_host(outgoing, slice(r), call);
-      exchange().send(outgoing, static_cast<std::size_t>(end - outgoing), r, kPartialTag);
-      outgoing = end;
+      const std::size_t num_bytes = layout_.num_nodes_on(my_host_) * slice(r).num_bytes;
+      exchange().send(reduce_on_host(scratch, slice(r), call), num_bytes, r, kPartialTag);
+      scratch += num_bytes;
     }
-    reduce_on_host(incoming_.data() + incoming_begin_[static_cast<std::size_t>(my_host_)], my_slice(), call);
     exchange().wait(call);
     std::size_t num_terms = 0;
-    for (const HostNode& node : layout_.nodes()) {
-      const std::byte* data = incoming_.data() + incoming_begin_[static_cast<std::size_t>(node.host)] +
-                              node.index_on_host * my_slice().num_bytes;
-      terms_[num_terms++] = {data, static_cast<std::size_t>(node.num_ranks)};
-    }
+    for (const HostNode& node : layout_.nodes())
+      terms_[num_terms++] = {
+          nodes_of_host_[static_cast<std::size_t>(node.host)] + node.index_on_host * my_slice().num_bytes,
+          static_cast<std::size_t>(node.num_ranks)};
     reduce(out, num_terms, my_slice(), call);
   }
 
-  // Writes this host's nodes of the tree, one after the other, and returns their end.
-  std::byte* reduce_on_host(std::byte* out, const ByteRange& slice, const Signature& call) {
+  // This host's nodes of the tree, one after the other; in `scratch`, unless there is nothing to add.
+  const std::byte* reduce_on_host(std::byte* scratch, const ByteRange& slice, const Signature& call) {
+    if (segments_.num_ranks() == 1) return my_half() + slice.begin;
+    std::byte* out = scratch;
     for (const HostNode& node : layout_.nodes()) {
       if (node.host != my_host_) continue;
       for (int i = 0; i < node.num_ranks; ++i)
@@ -254,7 +255,7 @@ class MpiMessages final : public MpiCommunicator {
       reduce(out, static_cast<std::size_t>(node.num_ranks), slice, call);
       out += slice.num_bytes;
     }
-    return out;
+    return scratch;
   }
 
   void reduce(std::byte* out, std::size_t num_terms, const ByteRange& slice, const Signature& call) {
@@ -281,12 +282,12 @@ class MpiMessages final : public MpiCommunicator {
   int my_host_;
   std::size_t num_ranks_;
   HostSegments segments_;
-  std::vector<ByteRange> slices_;            // of the current piece, by rank
-  std::vector<Verdict> verdicts_;            // by host
-  std::vector<std::size_t> incoming_begin_;  // by host
-  std::vector<std::byte> incoming_;          // the nodes of this rank's slice, host after host
-  std::vector<std::byte> outgoing_;          // the nodes of the slices it carries
-  std::vector<ReduceTerm> terms_;            // scratch of reductions
+  std::vector<ByteRange> slices_;                // of the current piece, by rank
+  std::vector<Verdict> verdicts_;                // by host
+  std::vector<const std::byte*> nodes_of_host_;  // of this rank's slice, by host
+  std::vector<std::byte> incoming_;              // the nodes of this rank's slice
+  std::vector<std::byte> outgoing_;              // the nodes of the slices it carries
+  std::vector<ReduceTerm> terms_;                // scratch of reductions
 };
 
 }  // namespace

@@ -65,6 +65,7 @@ struct Job {
   CheckpointConfig checkpoint;
   EvalConfig eval;
   LogConfig log;
+  GuardConfig guard;
   int threads = 0;  // CPU threads a rank; 0: cores of the host over its ranks
 };
 

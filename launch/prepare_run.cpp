@@ -71,8 +71,9 @@ PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& e
     PreparedRun run;
     run.loaded = load_job(options.job_file, overrides_of(options, environment));
     run.job = run.loaded.job;
-    world.set_peer_timeout(run.job.guard.hang_timeout_s);
     world.watchdog().set_timeout(run.job.guard.hang_timeout_s);
+    // Sooner than anything that only sees that nobody moves: this wait knows which host did not come.
+    world.set_peer_timeout(0.9 * run.job.guard.hang_timeout_s);
     if (options.dry_run) return run;
     world.comm().note_progress({.doing = "compiling the step"});
     run.tokenizer = complete_job(run.job);

@@ -7,6 +7,7 @@
 
 #include "core/exec/cpu_executor.h"
 #include "core/ops/builders.h"
+#include "core/ops/op_cost.h"
 
 namespace takt {
 namespace {
