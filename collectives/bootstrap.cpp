@@ -1,10 +1,14 @@
 // Starts MPI, checks that the launcher and MPI mean the same run, and finds out which ranks share a host.
 #include "collectives/bootstrap.h"
 
+#include <unistd.h>
+
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <string_view>
+#include <utility>
 
 #include "collectives/mpi.h"
 #include "collectives/mpi_call.h"
@@ -37,6 +41,35 @@ void require_ranks(std::optional<int> num_started, std::string_view launcher, st
        "), but MPI sees ", num_mpi_ranks,
        "\n  each would train alone: start with `srun --mpi=pmix`, or with the mpirun of the MPI that takt "
        "was built with");
+}
+
+// One board for the ranks of a host. Its name lasts until all have opened it.
+std::unique_ptr<HostBoard> shared_board(MPI_Comm on_host) {
+  int rank = 0, num_ranks = 1;
+  TAKT_MPI(MPI_Comm_rank(on_host, &rank));
+  TAKT_MPI(MPI_Comm_size(on_host, &num_ranks));
+  std::array<char, 64> name = {};
+  std::unique_ptr<HostBoard> board;
+  if (rank == 0) {
+    const auto now = std::chrono::system_clock::now().time_since_epoch().count();
+    concat("/takt-", ::getpid(), "-", now).copy(name.data(), name.size() - 1);
+    board = std::make_unique<HostBoard>(name.data(), num_ranks, true);
+  }
+  TAKT_MPI(MPI_Bcast(name.data(), static_cast<int>(name.size()), MPI_CHAR, 0, on_host));
+  if (rank != 0) board = std::make_unique<HostBoard>(name.data(), num_ranks, false);
+  TAKT_MPI(MPI_Barrier(on_host));
+  if (rank == 0) HostBoard::unlink(name.data());
+  return board;
+}
+
+// Hosts are numbered in the order of their lowest ranks.
+int host_number(MPI_Comm on_host) {
+  int rank = 0;
+  TAKT_MPI(MPI_Comm_rank(on_host, &rank));
+  int number = rank == 0 ? 1 : 0;
+  TAKT_MPI(MPI_Scan(MPI_IN_PLACE, &number, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD));
+  TAKT_MPI(MPI_Bcast(&number, 1, MPI_INT, 0, on_host));
+  return number - 1;
 }
 
 }  // namespace
@@ -98,7 +131,10 @@ World::World(int argc, char** argv)
   find_hosts();
 }
 
-World::~World() = default;
+// The record closes behind MPI_Finalize, with the watchdog.
+World::~World() {
+  calls_.note_progress({.doing = "the end of the run"}, true);
+}
 
 std::unique_ptr<World> World::start(int argc, char** argv) {
   return std::unique_ptr<World>(new World(argc, argv));
@@ -112,6 +148,19 @@ void World::find_hosts() {
   TAKT_MPI(MPI_Comm_size(on_host, &ranks_on_host_));
   const int is_first_on_host = local_rank_ == 0 ? 1 : 0;
   TAKT_MPI(MPI_Allreduce(&is_first_on_host, &num_hosts_, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD));
+  start_watchdog(shared_board(on_host), host_number(on_host));
+}
+
+void World::start_watchdog(std::unique_ptr<HostBoard> board, int host) {
+  board_ = std::move(board);
+  calls_.show_in(board_->rank(local_rank_).open(rank()));
+  HostPlace place{.host = host, .num_hosts = num_hosts_, .num_ranks = size()};
+  host_.copy(place.name.data(), place.name.size() - 1);
+  watchdog_ = std::make_unique<Watchdog>(*board_, place);
+}
+
+void World::set_peer_timeout(double time_s) {
+  groups_->peer_timeout_s = time_s;
 }
 
 void World::abort(int exit_code) {

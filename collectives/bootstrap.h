@@ -8,6 +8,7 @@
 #include "collectives/agree.h"
 #include "collectives/communicator.h"
 #include "collectives/signature.h"
+#include "collectives/watchdog.h"
 
 namespace takt {
 
@@ -55,6 +56,11 @@ class World {
   Communicator& comm() { return *comm_; }
   // The last calls of this rank, for reports. May be read from another thread.
   const CallLog& calls() const { return calls_; }
+  // Watches from the start of World to behind the end of MPI.
+  Watchdog& watchdog() { return *watchdog_; }
+
+  // How long a wait for a rank on another host may take before it is an Error(kPeer) that names the host.
+  void set_peer_timeout(double time_s);
 
   // Ends all ranks, whatever they wait for.
   [[noreturn]] void abort(int exit_code);
@@ -74,8 +80,11 @@ class World {
 
   World(int argc, char** argv);
   void find_hosts();
+  void start_watchdog(std::unique_ptr<HostBoard> board, int host);
 
-  MpiRuntime runtime_;  // first, so that all else is released before MPI_Finalize
+  std::unique_ptr<HostBoard> board_;
+  std::unique_ptr<Watchdog> watchdog_;  // before MPI, whose end is a wait for others too
+  MpiRuntime runtime_;                  // before all else that is released before MPI_Finalize
   CallLog calls_;
   std::unique_ptr<MpiGroups> groups_;
   std::unique_ptr<Communicator> comm_;

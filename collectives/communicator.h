@@ -24,6 +24,12 @@ struct CallSite {
   StreamHandle stream = nullptr;  // null: the backend's own stream
 };
 
+// What a rank does between its calls, as a report of a hang names it.
+struct Progress {
+  std::string_view doing;  // "reading data"; borrowed for the call
+  std::int64_t step = 0;   // from 1; 0: as before
+};
+
 // Every rank of the group makes the same calls in the same order, with the same counts, types and operations.
 // A rank that does not is an Error(kPeer) on every rank, with both signatures, before any result is used.
 // Reductions add along one binary tree over the ranks (reduce.h): the same bits on every rank, backend and
@@ -61,6 +67,10 @@ class Communicator {
   // Every rank of this group calls it. Ranks with the same color form a new group, ordered by their rank
   // here.
   virtual std::unique_ptr<Communicator> split(int color, std::string_view name) = 0;
+
+  // Shows the watchdog that this rank moves on, and what it does from here to its next call or note. No
+  // communication; costs tens of nanoseconds. Whoever computes for long without a call notes as it goes.
+  virtual void note_progress(const Progress&) {}
 };
 
 }  // namespace takt

@@ -41,6 +41,7 @@ class GroupCommunicator : public Communicator {
   void receive(void* buffer, std::size_t num_elements, DType dtype, int from, const CallSite& at) final;
   void barrier(const CallSite& at) final;
   std::unique_ptr<Communicator> split(int color, std::string_view name) final;
+  void note_progress(const Progress& progress) final { member_.log->note_progress(progress); }
 
  protected:
   const GroupMember& member() const { return member_; }

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "collectives/group_communicator.h"
+#include "collectives/rank_record.h"
 #include "collectives/reduce.h"
 #include "collectives/registry.h"
 #include "core/base/error.h"
@@ -359,11 +360,12 @@ class LocalCommunicator final : public GroupCommunicator {
   std::vector<ReduceTerm> terms_;  // scratch of reduce_sent
 };
 
-void run_rank(LocalWorld& world, LocalGroup& group, int rank,
-              const std::function<void(Communicator&)>& body) {
+void run_rank(LocalWorld& world, LocalGroup& group, int rank, const std::function<void(Communicator&)>& body,
+              HostBoard* board) {
   std::exception_ptr exception;
   try {
     CallLog log;
+    if (board != nullptr) log.show_in(board->rank(rank).open(rank));
     LocalCommunicator comm(group, {.group = "world",
                                    .rank = rank,
                                    .num_ranks = static_cast<int>(group.slots().size()),
@@ -373,13 +375,15 @@ void run_rank(LocalWorld& world, LocalGroup& group, int rank,
   } catch (...) {
     exception = std::current_exception();
   }
+  if (board != nullptr) board->rank(rank).close();
   world.leave(rank, exception);
 }
 
 }  // namespace
 
-void run_ranks(int num_ranks, const std::function<void(Communicator&)>& body) {
+void run_ranks(int num_ranks, const std::function<void(Communicator&)>& body, HostBoard* board) {
   TAKT_REQUIRE(num_ranks >= 1, "run_ranks: number of ranks is ", num_ranks, ", wanted 1 or more");
+  TAKT_REQUIRE(board == nullptr || board->num_ranks() == num_ranks, "run_ranks: a board of other ranks");
   LocalWorld world(num_ranks);
   std::vector<int> ranks(static_cast<std::size_t>(num_ranks));
   for (int rank = 0; rank < num_ranks; ++rank) ranks[static_cast<std::size_t>(rank)] = rank;
@@ -389,7 +393,7 @@ void run_ranks(int num_ranks, const std::function<void(Communicator&)>& body) {
     threads.reserve(ranks.size());
     for (const int rank : ranks) {
       try {
-        threads.emplace_back([&, rank] { run_rank(world, group, rank, body); });
+        threads.emplace_back([&, rank] { run_rank(world, group, rank, body, board); });
       } catch (...) {  // no more threads: wake those that wait for this rank
         world.leave(rank, std::current_exception());
         break;

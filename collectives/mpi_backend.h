@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "collectives/group_communicator.h"
+#include "collectives/host_layout.h"
 #include "collectives/mpi.h"
 #include "collectives/mpi_call.h"
+#include "collectives/mpi_exchange.h"
 
 namespace takt {
 
@@ -26,6 +28,7 @@ class MpiCommunicator : public GroupCommunicator {
 
  protected:
   MPI_Comm comm() const { return group_.comm.get(); }
+  MpiExchange& exchange() { return exchange_; }
 
   void run_send(const void* buffer, const Signature& call) final;
   void run_receive(void* buffer, const Signature& call) final;
@@ -34,6 +37,7 @@ class MpiCommunicator : public GroupCommunicator {
  private:
   MpiGroup& group_;
   MpiSetting setting_;
+  MpiExchange exchange_;
 };
 
 // Which of the two fits the group: shared memory if all its ranks are on one host. Every rank of the group
@@ -44,7 +48,8 @@ std::unique_ptr<Communicator> make_mpi_group(const MpiSetting& setting, MpiComm 
 // Every rank of the group calls these.
 std::unique_ptr<Communicator> make_mpi_shared_memory(MpiGroup& group, const MpiSetting& setting,
                                                      GroupMember member);
-std::unique_ptr<Communicator> make_mpi_messages(MpiGroup& group, const MpiSetting& setting,
-                                                GroupMember member);
+// on_host: of the ranks of `group` on this host, in their order.
+std::unique_ptr<Communicator> make_mpi_messages(MpiGroup& group, MpiGroup& on_host, HostLayout layout,
+                                                const MpiSetting& setting, GroupMember member);
 
 }  // namespace takt

@@ -18,6 +18,18 @@ void require_mpi(int code, const char* call) {
   fail(Fault::kPeer, function, ": ", std::string_view(text.data(), static_cast<std::size_t>(length)));
 }
 
+int run_rank_of(MPI_Comm comm, int rank) {
+  MPI_Group group = MPI_GROUP_NULL, run = MPI_GROUP_NULL;
+  TAKT_MPI(MPI_Comm_group(comm, &group));
+  TAKT_MPI(MPI_Comm_group(MPI_COMM_WORLD, &run));
+  int run_rank = MPI_UNDEFINED;
+  const int code = MPI_Group_translate_ranks(group, 1, &rank, run, &run_rank);
+  MPI_Group_free(&group);
+  MPI_Group_free(&run);
+  require_mpi(code, "MPI_Group_translate_ranks");
+  return run_rank;
+}
+
 bool is_mpi_running() {
   int is_initialized = 0;
   int is_finalized = 0;

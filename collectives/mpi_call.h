@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,8 @@ namespace takt {
 
 // Throws kPeer with MPI's own description of `code` unless it is MPI_SUCCESS.
 void require_mpi(int code, const char* call);
+// Rank `rank` of `comm`, numbered over the whole run.
+int run_rank_of(MPI_Comm comm, int rank);
 // Whether MPI is initialised and not yet finalised.
 bool is_mpi_running();
 
@@ -91,6 +94,10 @@ class MpiGroups {
 
   // Errors on `comm` are returned, no longer fatal.
   MpiGroup& add(MpiComm comm);
+
+  std::vector<std::string> hosts;  // names, of every rank of the run
+  double peer_timeout_s = 600;     // how long a rank waits for a message of another
+  std::string late;                // why no wait can succeed any more; empty: nobody was late
 
  private:
   std::vector<std::unique_ptr<MpiGroup>> groups_;

@@ -1,44 +1,21 @@
 // Collectives of groups on one host, through memory that all ranks of the group map.
-//
-// Every rank owns a segment: a counter, and two halves that each hold a signature and a piece of data. A turn
-// is: write into the half of this turn, count up, wait until all have counted up, read the others' halves.
-// The next turn uses the other half, so one wait a turn is enough: whoever writes a half again has seen
-// everybody count up for the turn between, and so finish reading it. A call is as many turns as its data has
-// pieces; its first turn compares the signatures. Ranks spin for a moment and then give up the core, for
-// there may be more ranks than cores.
-#include <sched.h>
-
+// Its data passes through the segments of mpi_segments.h. A call is as many turns as its data has pieces; its
+// first turn compares the signatures.
 #include <algorithm>
-#include <atomic>
-#include <cstdint>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <utility>
 #include <vector>
 
 #include "collectives/mpi_backend.h"
+#include "collectives/mpi_segments.h"
 #include "collectives/reduce.h"
 #include "core/base/error.h"
 
 namespace takt {
 namespace {
 
-constexpr std::size_t kLineBytes = 64;
 constexpr std::size_t kElementBytes = 8;  // of the largest type
-constexpr int kNumSpins = 2000;           // about ten microseconds; then the core goes to another rank
-
-static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "counters are shared between processes");
-
-// The beginning of a rank's segment; the data of half 0 and half 1 follow.
-struct alignas(kLineBytes) SegmentHead {
-  std::atomic<std::uint64_t> num_arrivals = 0;
-  alignas(kLineBytes) Signature calls[2];
-};
-
-std::size_t round_up(std::size_t value, std::size_t unit) {
-  return (value + unit - 1) / unit * unit;
-}
 
 class MpiSharedMemory final : public MpiCommunicator {
  public:
@@ -46,30 +23,20 @@ class MpiSharedMemory final : public MpiCommunicator {
       : MpiCommunicator(group, setting, std::move(member)),
         num_ranks_(static_cast<std::size_t>(size())),
         // A half has room for at least one element of every rank.
-        half_bytes_(
-            round_up(std::max(setting.options.slot_bytes / 2, num_ranks_ * kElementBytes), kLineBytes)),
-        heads_(num_ranks_),
+        segments_(group,
+                  std::max(size() > 1 ? setting.options.slot_bytes / 2 : 0, num_ranks_ * kElementBytes)),
         calls_(num_ranks_),
-        terms_(num_ranks_) {
-    group.window = MpiSharedWindow(comm(), sizeof(SegmentHead) + 2 * half_bytes_ + kLineBytes);
-    for (int r = 0; r < size(); ++r) {
-      // Processes map the window at different pages, but at the same offset in a page.
-      const auto address = reinterpret_cast<std::uintptr_t>(group.window.part(r));
-      heads_[static_cast<std::size_t>(r)] = reinterpret_cast<SegmentHead*>(round_up(address, kLineBytes));
-    }
-    new (&my_head()) SegmentHead;
-    TAKT_MPI(MPI_Barrier(comm()));  // nobody counts before all counters are zero
-  }
+        terms_(num_ranks_) {}
 
  protected:
   // Rank r reduces slice r of every piece. Its own half has slice r free, so the result goes there.
   void run_all_reduce(void* buffer, const Signature& call) override {
-    const std::size_t piece_elements = half_bytes_ / call.element_bytes();
+    const std::size_t piece_elements = segments_.half_bytes() / call.element_bytes();
     run_turns(call, piece_elements, [&](std::size_t begin, std::size_t num, Stage stage) {
       std::byte* piece = static_cast<std::byte*>(buffer) + begin * call.element_bytes();
       if (stage == Stage::kWrite) return put_other_slices(piece, num, call);
       reduce_slice(piece, num, call);
-      arrive_and_wait();
+      segments_.arrive_and_wait();
       take_other_slices(piece, num, call);
     });
   }
@@ -86,18 +53,19 @@ class MpiSharedMemory final : public MpiCommunicator {
   }
 
   void run_all_gather(const void* send, void* receive, const Signature& call) override {
-    run_turns(call, half_bytes_ / call.element_bytes(), [&](std::size_t begin, std::size_t num, Stage stage) {
-      const std::size_t begin_bytes = begin * call.element_bytes();
-      const std::size_t num_bytes = num * call.element_bytes();
-      const std::byte* piece = static_cast<const std::byte*>(send) + begin_bytes;
-      if (stage == Stage::kWrite) {
-        std::memcpy(half(my_rank()), piece, num_bytes);
-        return;
-      }
-      for (std::size_t r = 0; r < num_ranks_; ++r)
-        std::memcpy(static_cast<std::byte*>(receive) + r * call.num_bytes() + begin_bytes,
-                    r == my_rank() ? piece : half(r), num_bytes);
-    });
+    run_turns(call, segments_.half_bytes() / call.element_bytes(),
+              [&](std::size_t begin, std::size_t num, Stage stage) {
+                const std::size_t begin_bytes = begin * call.element_bytes();
+                const std::size_t num_bytes = num * call.element_bytes();
+                const std::byte* piece = static_cast<const std::byte*>(send) + begin_bytes;
+                if (stage == Stage::kWrite) {
+                  std::memcpy(half(my_rank()), piece, num_bytes);
+                  return;
+                }
+                for (std::size_t r = 0; r < num_ranks_; ++r)
+                  std::memcpy(static_cast<std::byte*>(receive) + r * call.num_bytes() + begin_bytes,
+                              r == my_rank() ? piece : half(r), num_bytes);
+              });
   }
 
   void run_all_to_all(const void* send, void* receive, const Signature& call) override {
@@ -112,14 +80,15 @@ class MpiSharedMemory final : public MpiCommunicator {
   }
 
   void run_broadcast(void* buffer, const Signature& call) override {
-    run_turns(call, half_bytes_ / call.element_bytes(), [&](std::size_t begin, std::size_t num, Stage stage) {
-      std::byte* piece = static_cast<std::byte*>(buffer) + begin * call.element_bytes();
-      const bool is_root = rank() == call.peer;
-      const std::size_t num_bytes = num * call.element_bytes();
-      if (stage == Stage::kWrite && is_root) std::memcpy(half(my_rank()), piece, num_bytes);
-      if (stage == Stage::kRead && !is_root)
-        std::memcpy(piece, half(static_cast<std::size_t>(call.peer)), num_bytes);
-    });
+    run_turns(call, segments_.half_bytes() / call.element_bytes(),
+              [&](std::size_t begin, std::size_t num, Stage stage) {
+                std::byte* piece = static_cast<std::byte*>(buffer) + begin * call.element_bytes();
+                const bool is_root = rank() == call.peer;
+                const std::size_t num_bytes = num * call.element_bytes();
+                if (stage == Stage::kWrite && is_root) std::memcpy(half(my_rank()), piece, num_bytes);
+                if (stage == Stage::kRead && !is_root)
+                  std::memcpy(piece, half(static_cast<std::size_t>(call.peer)), num_bytes);
+              });
   }
 
   void run_barrier(const Signature& call) override {
@@ -130,15 +99,11 @@ class MpiSharedMemory final : public MpiCommunicator {
   enum class Stage { kWrite, kRead };
 
   std::size_t my_rank() const { return static_cast<std::size_t>(rank()); }
-  SegmentHead& my_head() { return *heads_[my_rank()]; }
-  std::size_t turn_half() const { return num_turns_ % 2; }
   // The data of a rank's half of this turn.
-  std::byte* half(std::size_t rank) const {
-    return reinterpret_cast<std::byte*>(heads_[rank] + 1) + turn_half() * half_bytes_;
-  }
+  std::byte* half(std::size_t rank) const { return segments_.half(rank); }
   // How many elements of every rank's part fit into a half together.
   std::size_t parts_elements(const Signature& call) const {
-    return half_bytes_ / (num_ranks_ * call.element_bytes());
+    return segments_.half_bytes() / (num_ranks_ * call.element_bytes());
   }
 
   // One turn a piece of the call's elements, and one turn if there are none: work(first element, number,
@@ -147,29 +112,20 @@ class MpiSharedMemory final : public MpiCommunicator {
   void run_turns(const Signature& call, std::size_t piece_elements, const Work& work) {
     for (std::size_t begin = 0; begin == 0 || begin < call.num_elements; begin += piece_elements) {
       const std::size_t num = std::min<std::size_t>(piece_elements, call.num_elements - begin);
-      ++num_turns_;
-      if (begin == 0) my_head().calls[turn_half()] = call;
+      segments_.next_turn();
+      if (begin == 0) segments_.notes(my_rank()).call = call;
       if (num > 0) work(begin, num, Stage::kWrite);
-      arrive_and_wait();
+      segments_.arrive_and_wait();
       if (begin == 0) compare(call);
       if (num > 0) work(begin, num, Stage::kRead);
     }
   }
 
   void compare(const Signature& call) {
-    for (std::size_t r = 0; r < num_ranks_; ++r) calls_[r] = heads_[r]->calls[turn_half()];
+    for (std::size_t r = 0; r < num_ranks_; ++r) calls_[r] = segments_.notes(r).call;
     require_same_calls(calls_);
     if (call.operation == Operation::kAllReduce || call.operation == Operation::kReduceScatter)
       require_reducible(call.element_type());
-  }
-
-  void arrive_and_wait() {
-    my_head().num_arrivals.store(++num_arrivals_, std::memory_order_release);
-    for (const SegmentHead* head : heads_) {
-      int num_spins = 0;
-      while (head->num_arrivals.load(std::memory_order_acquire) < num_arrivals_)
-        if (++num_spins > kNumSpins) sched_yield();
-    }
   }
 
   void put_parts(const void* send, std::size_t begin_bytes, std::size_t num_bytes, const Signature& call) {
@@ -206,12 +162,9 @@ class MpiSharedMemory final : public MpiCommunicator {
   }
 
   std::size_t num_ranks_;
-  std::size_t half_bytes_;
-  std::vector<SegmentHead*> heads_;
-  std::vector<Signature> calls_;    // scratch of compare
-  std::vector<ReduceTerm> terms_;   // scratch of reductions
-  std::uint64_t num_turns_ = 0;     // the same on every rank
-  std::uint64_t num_arrivals_ = 0;  // the same on every rank, whenever none is in a call
+  HostSegments segments_;
+  std::vector<Signature> calls_;   // scratch of compare
+  std::vector<ReduceTerm> terms_;  // scratch of reductions
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "collectives/rank_record.h"
 #include "core/base/error.h"
 
 namespace takt {
@@ -109,14 +110,26 @@ void require_same_calls(std::span<const Signature> calls) {
 }
 
 void CallLog::note_started(const Signature& call) {
+  if (record_ != nullptr) record_->note_call_started(call);
   const std::lock_guard lock(mutex_);
   calls_[num_started_++ % kCapacity] = call;
   is_pending_ = true;
 }
 
 void CallLog::note_finished() {
+  if (record_ != nullptr) record_->note_call_finished();
   const std::lock_guard lock(mutex_);
   is_pending_ = false;
+}
+
+void CallLog::note_progress(const Progress& progress, bool waits) {
+  if (record_ == nullptr) return;
+  if (progress.step > 0) record_->note_step(progress.step);
+  Activity activity{.waits = waits};
+  copy_cut(activity.what, progress.doing);
+  if (activity.what == doing_ && !waits) return record_->note_progress();
+  doing_ = activity.what;
+  record_->note_activity(activity);
 }
 
 std::vector<Signature> CallLog::recent() const {

@@ -69,11 +69,18 @@ std::string mismatch_text(const Signature& a, const Signature& b);
 // the same.
 void require_same_calls(std::span<const Signature> calls);
 
+class RankRecord;
+
 // The last calls of one rank over all its groups, for hang reports. Never allocates while calls are noted.
 // Another thread may read while the rank is blocked in a call.
 class CallLog {
  public:
   static constexpr std::size_t kCapacity = 64;
+
+  // From now on calls are also noted in `record`, which a watchdog sees. It outlives the log.
+  void show_in(RankRecord& record) { record_ = &record; }
+  // See Communicator::note_progress. `waits`: for other ranks, as in a call.
+  void note_progress(const Progress& progress, bool waits = false);
 
   void note_started(const Signature& call);
   void note_finished();
@@ -87,6 +94,8 @@ class CallLog {
   std::array<Signature, kCapacity> calls_ = {};  // call i is at i % kCapacity
   std::uint64_t num_started_ = 0;
   bool is_pending_ = false;
+  RankRecord* record_ = nullptr;     // null: nobody watches
+  std::array<char, 63> doing_ = {};  // as last shown
 };
 
 }  // namespace takt

@@ -20,8 +20,8 @@ struct HostLimits {
 };
 HostLimits limits_of_this_host();
 
-// Compiles for `ranks_on_host` ranks a host, which decides a rank's threads and memory; without it for as many
-// as fit: as many as have cores, fewer where memory is short, at least one. Whether they fit is for
+// Compiles for `ranks_on_host` ranks a host, which decides a rank's threads and memory; without it for as
+// many as fit: as many as have cores, fewer where memory is short, at least one. Whether they fit is for
 // require_memory to say. Throws kConfig.
 HostedStep compile_for_host(const Job& job, const Mesh& mesh, std::optional<int> ranks_on_host,
                             const HostLimits& host, const PassObserver& observer = {});

@@ -86,7 +86,7 @@ int run(const GenerateOptions& options, const CommandContext&) {
   if (!std::filesystem::is_directory(run_directory / "final"))
     fail(Fault::kData, run_directory.string(),
          ": no final/ in this run directory\n  `takt train` writes it when a run is finished");
-  Job job = load_job(run_directory / "final" / "effective.toml", {}).job;
+  Job job = load_saved_job(run_directory / "final" / "effective.toml").job;
   job.data.tokenizer = (run_directory / "final" / "tokenizer.json").string();
   const auto tokenizer = complete_job(job);
   const StepPlan plan = compile_logits(job, cpu_threads(job.threads, 1));

@@ -13,7 +13,6 @@
 namespace takt {
 
 struct DataConfig {
-  std::string kind = "tokens";
   std::vector<std::string> train;  // llm.c .bin files, or Megatron prefixes
   std::vector<std::string> valid;
   std::string tokenizer;  // tokenizer.json; needed to generate text and for bits per byte
@@ -52,7 +51,7 @@ struct LogConfig {
 };
 
 struct GuardConfig {
-  std::string nan = "stop";  // stop
+  double hang_timeout_s = 600;  // "600s"
 };
 
 struct Job {
@@ -66,7 +65,6 @@ struct Job {
   CheckpointConfig checkpoint;
   EvalConfig eval;
   LogConfig log;
-  GuardConfig guard;
   int threads = 0;  // CPU threads a rank; 0: cores of the host over its ranks
 };
 

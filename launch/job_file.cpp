@@ -25,6 +25,7 @@ constexpr std::size_t kMostBytes = std::size_t{1} << 20;
 struct Origin {
   std::function<void(const SourceSpan&, const std::string& message, const std::string& note)> fail;
   std::function<std::string(const SourceSpan&)> name;
+  int precedence = 0;  // see LoadedJob
 };
 
 std::string in_quotes(std::string_view name) {
@@ -48,6 +49,22 @@ void apply_value(LoadedJob& loaded, const JobKey& key, const JobField& field, co
     origin.fail(value.at, fmt::format("{}: wanted {}, got {}", key.name, key.wanted(), describe(value)),
                 choice_hint(key, value));
   loaded.origins[key.name] = origin.name(field.name_at);
+  loaded.precedence[key.name] = origin.precedence;
+}
+
+// Whether it is a key of earlier versions. Its one value says nothing.
+bool is_retired(const std::string& name, const JobField& field, const Origin& origin) {
+  for (const RetiredKey& key : retired_job_keys()) {
+    if (key.name != name) continue;
+    const auto* text = std::get_if<std::string>(&field.value.data);
+    if (!text || *text != key.value)
+      origin.fail(field.value.at,
+                  fmt::format("{}: wanted {}, the only one there is, got {}", name,
+                              toml_text(std::string_view(key.value)), describe(field.value)),
+                  "this key may be left out");
+    return true;
+  }
+  return false;
 }
 
 // `table` is "optimizer." or, at the top level, empty.
@@ -57,6 +74,8 @@ void apply_fields(LoadedJob& loaded, const std::string& table, const std::vector
     const std::string name = table + field.name;
     if (const JobKey* key = find_job_key(name)) {
       apply_value(loaded, *key, field, origin);
+    } else if (is_retired(name, field, origin)) {
+      continue;
     } else if (!is_job_table(name)) {
       origin.fail(field.name_at, "unknown key " + in_quotes(name), hint_for(name));
     } else if (const auto* nested = std::get_if<std::vector<JobField>>(&field.value.data)) {
@@ -79,7 +98,7 @@ JobValue read_override(std::string_view key_name, const std::string& text) {
 
 // `given` is the override as it was written, `name` what the effective file says.
 void apply_override(LoadedJob& loaded, const std::string& key, const std::string& text,
-                    const std::string& given, const std::string& name) {
+                    const std::string& given, const std::string& name, int precedence) {
   if (!read_toml_value(toml_text(std::string_view(text))))
     fail(Fault::kConfig, printable(given), ": not UTF-8 text");
   const Origin origin = {.fail =
@@ -87,7 +106,8 @@ void apply_override(LoadedJob& loaded, const std::string& key, const std::string
                                fail(Fault::kConfig, printable(given), ": ", message,
                                     note.empty() ? "" : "\n  ", note);
                              },
-                         .name = [&](const SourceSpan&) { return name; }};
+                         .name = [&](const SourceSpan&) { return name; },
+                         .precedence = precedence};
   apply_fields(loaded, "", {{.name = key, .name_at = {}, .value = read_override(key, text)}}, origin);
 }
 
@@ -116,7 +136,7 @@ void apply_environment(LoadedJob& loaded, const std::vector<std::string>& enviro
     if (equals == std::string::npos || !variable.starts_with("TAKT_")) continue;
     if (const auto found = names.find(variable); found != names.end()) {
       apply_override(loaded, found->second, entry.substr(equals + 1), "environment " + entry,
-                     "env " + variable);
+                     "env " + variable, 1);
       continue;
     }
     if (!has_known_first_part(variable, names)) continue;  // another program's, or not of the job
@@ -134,7 +154,30 @@ void apply_sets(LoadedJob& loaded, const std::vector<std::string>& sets) {
     const std::size_t equals = set.find('=');
     if (equals == std::string::npos || equals == 0)
       fail(Fault::kUsage, "--set ", printable(set), ": wanted KEY=VALUE\n  such as --set optimizer.lr=1e-3");
-    apply_override(loaded, set.substr(0, equals), set.substr(equals + 1), "--set " + set, "--set");
+    apply_override(loaded, set.substr(0, equals), set.substr(equals + 1), "--set " + set, "--set", 2);
+  }
+}
+
+void drop(LoadedJob& loaded, const JobKey& key) {
+  key.set(loaded.job, read_toml_value(key.get(Job{})).value());
+  loaded.origins.erase(key.name);
+}
+
+// A key that nothing reads is a mistake, unless its kind was overruled by a later source.
+void refuse_keys_of_other_kinds(LoadedJob& loaded) {
+  for (const JobKey& key : job_keys()) {
+    if (!loaded.origins.contains(key.name) || key.applies_to(loaded.job)) continue;
+    const auto kind = loaded.precedence.find(key.kind_key);
+    if (kind != loaded.precedence.end() && kind->second > loaded.precedence.at(key.name)) {
+      drop(loaded, key);
+      continue;
+    }
+    std::string kinds;
+    for (const std::string& name : key.kinds)
+      kinds += (kinds.empty() ? "" : " or ") + toml_text(std::string_view(name));
+    fail(Fault::kConfig, loaded.origins.at(key.name), ": ", key.name, " is for ", key.kind_key, " ", kinds,
+         ", this job has ", find_job_key(key.kind_key)->get(loaded.job),
+         "\n  take it out: nothing would read it");
   }
 }
 
@@ -154,14 +197,8 @@ std::string read_file(const std::filesystem::path& path) {
   return text;
 }
 
-}  // namespace
-
-LoadedJob load_job(const std::filesystem::path& path, const JobOverrides& overrides) {
-  return parse_job(read_file(path), path.string(), overrides);
-}
-
-LoadedJob parse_job(std::string_view text, std::string_view name, const JobOverrides& overrides) {
-  LoadedJob loaded{.job = {}, .origins = {}, .text = std::string(text)};
+LoadedJob parse_file(std::string_view text, std::string_view name) {
+  LoadedJob loaded{.job = {}, .origins = {}, .precedence = {}, .text = std::string(text)};
   const SourceText source{.name = std::string(name), .text = loaded.text};
   const std::string file_name = std::filesystem::path(name).filename().string();
   const Origin file = {
@@ -169,10 +206,33 @@ LoadedJob parse_job(std::string_view text, std::string_view name, const JobOverr
                   const std::string& note) { fail_at(source, at, message, note); },
       .name = [&](const SourceSpan& at) { return fmt::format("{}:{}", printable(file_name), at.line); }};
   apply_fields(loaded, "", read_toml(source), file);
+  return loaded;
+}
+
+}  // namespace
+
+LoadedJob load_job(const std::filesystem::path& path, const JobOverrides& overrides) {
+  return parse_job(read_file(path), path.string(), overrides);
+}
+
+LoadedJob load_saved_job(const std::filesystem::path& path) {
+  return parse_saved_job(read_file(path), path.string());
+}
+
+LoadedJob parse_saved_job(std::string_view text, std::string_view name) {
+  LoadedJob loaded = parse_file(text, name);
+  for (const JobKey& key : job_keys())
+    if (!key.applies_to(loaded.job)) drop(loaded, key);
+  return loaded;
+}
+
+LoadedJob parse_job(std::string_view text, std::string_view name, const JobOverrides& overrides) {
+  LoadedJob loaded = parse_file(text, name);
   apply_environment(loaded, overrides.environment);
   apply_sets(loaded, overrides.sets);
   for (const NamedFlag& flag : overrides.flags)
-    apply_override(loaded, flag.key, flag.value, flag.flag + ' ' + flag.value, flag.flag);
+    apply_override(loaded, flag.key, flag.value, flag.flag + ' ' + flag.value, flag.flag, 3);
+  refuse_keys_of_other_kinds(loaded);
   return loaded;
 }
 
@@ -180,6 +240,7 @@ std::string effective_file(const LoadedJob& loaded) {
   std::string text;
   std::string section;
   for (const JobKey& key : job_keys()) {
+    if (!key.applies_to(loaded.job)) continue;
     if (key.section() != section) {
       section = key.section();
       text += fmt::format("\n[{}]\n", section);

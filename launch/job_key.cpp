@@ -7,6 +7,8 @@
 #include <cmath>
 #include <optional>
 
+#include "launch/schema.h"
+
 namespace takt {
 
 std::string JobKey::section() const {
@@ -24,6 +26,19 @@ std::string JobKey::wanted() const {
   if (!unit.empty()) text += " of " + unit;
   if (!range.empty()) text += ", " + range;
   return text;
+}
+
+bool JobKey::applies_to(const Job& job) const {
+  const JobKey* key = kind_key.empty() ? nullptr : find_job_key(kind_key);
+  return !key || std::any_of(kinds.begin(), kinds.end(), [&](const std::string& kind) {
+    return key->get(job) == toml_text(std::string_view(kind));
+  });
+}
+
+JobKey JobKey::only_for(std::string key, std::vector<std::string> values) && {
+  kind_key = std::move(key);
+  kinds = std::move(values);
+  return std::move(*this);
 }
 
 JobKey JobKey::also_known_as(std::vector<std::string> names) && {

@@ -19,6 +19,10 @@ struct JobKey {
   std::string help = {};
   std::vector<std::string> aliases = {};  // what other programs call it, for did-you-mean
 
+  // The key whose value decides whether this one is read, and the values with which it is; empty: always.
+  std::string kind_key = {};
+  std::vector<std::string> kinds = {};
+
   // Stores the value; false, with the job as it was, if the value is not what wanted() says.
   std::function<bool(Job&, const JobValue&)> set = {};
   // The value as TOML.
@@ -26,6 +30,8 @@ struct JobKey {
 
   std::string section() const;  // "optimizer"; empty at the top level
   std::string wanted() const;   // "a whole number of steps, at least 1"
+  bool applies_to(const Job& job) const;
+  JobKey only_for(std::string key, std::vector<std::string> values) &&;
   JobKey also_known_as(std::vector<std::string> names) &&;
 };
 
@@ -66,5 +72,6 @@ JobKey layout_key();
 JobKey bucket_key();
 JobKey checkpoint_every_key();
 JobKey eval_every_key();
+JobKey hang_timeout_key();
 
 }  // namespace takt

@@ -11,6 +11,7 @@ namespace takt {
 namespace {
 
 constexpr std::int64_t kMostThreads = 4096;
+constexpr double kMostHangTimeout_s = 1e9;
 
 const std::string* text_of(const JobValue& value) {
   return std::get_if<std::string>(&value.data);
@@ -232,6 +233,24 @@ JobKey eval_every_key() {
             return true;
           },
       .get = [](const Job& job) { return job.eval.every > 0 ? quoted_steps(job.eval.every) : "\"off\""; }};
+}
+
+JobKey hang_timeout_key() {
+  return {.name = "guard.hang_timeout",
+          .type = R"("600s" or "10m")",
+          .range = "at least 1s",
+          .help = "How long no rank may move on before the run ends with exit code 79 and a report.",
+          .aliases = {"timeout", "watchdog", "heartbeat_timeout", "distributed_timeout"},
+          .set =
+              [](Job& job, const JobValue& value) {
+                const std::string* text = text_of(value);
+                if (!text) return false;
+                const auto time_s = parse_duration_s(*text);
+                if (!time_s || !(*time_s >= 1 && *time_s <= kMostHangTimeout_s)) return false;
+                job.guard.hang_timeout_s = *time_s;
+                return true;
+              },
+          .get = [](const Job& job) { return fmt::format("\"{}s\"", job.guard.hang_timeout_s); }};
 }
 
 }  // namespace takt

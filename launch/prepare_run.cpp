@@ -15,15 +15,17 @@
 namespace takt {
 namespace {
 
-void open_data(PreparedRun& run) {
+// Every rank reads a slice of the data. Outside of the agree() below, since it agrees itself.
+void open_data(PreparedRun& run, Communicator& comm) {
   // With a tokenizer its tokens are all there are; the model's vocabulary may be larger.
   const std::int64_t vocab = run.tokenizer ? run.tokenizer->vocab_size() : run.job.model.vocab;
-  run.train = TokenDataset::open(run.job.data.train, vocab);
-  run.train->require_samples(run.job.model.seq);
-  stop_if_requested();
-  if (run.job.data.valid.empty()) return;
-  run.valid = TokenDataset::open(run.job.data.valid, vocab);
-  run.valid->require_samples(run.job.model.seq);
+  run.train = TokenDataset::open(run.job.data.train, vocab, comm);
+  if (!run.job.data.valid.empty()) run.valid = TokenDataset::open(run.job.data.valid, vocab, comm);
+  agree(comm, [&] {
+    stop_if_requested();
+    run.train->require_samples(run.job.model.seq);
+    if (run.valid) run.valid->require_samples(run.job.model.seq);
+  });
 }
 
 void require_exists(const std::string& what, const std::string& path) {
@@ -61,8 +63,7 @@ void compile(PreparedRun& run, const RunOptions& options, const World& world) {
 // Everything that decides what a rank computes. A rank with another environment, file or binary would train
 // on something else without a sign.
 std::string fingerprint(const PreparedRun& run) {
-  return concat(version(), " ", build_summary(), " ", effective_file(run.loaded), run.train->num_tokens(),
-                " ", run.valid ? run.valid->num_tokens() : 0, " ", run.job.model.vocab);
+  return concat(version(), " ", build_summary(), " ", effective_file(run.loaded), run.job.model.vocab);
 }
 
 PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& environment, World& world) {
@@ -70,7 +71,10 @@ PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& e
     PreparedRun run;
     run.loaded = load_job(options.job_file, overrides_of(options, environment));
     run.job = run.loaded.job;
+    world.set_peer_timeout(run.job.guard.hang_timeout_s);
+    world.watchdog().set_timeout(run.job.guard.hang_timeout_s);
     if (options.dry_run) return run;
+    world.comm().note_progress({.doing = "compiling the step"});
     run.tokenizer = complete_job(run.job);
     check_init(run);
     run.mesh = resolve_mesh(run.job.mesh, world.size(), run.job.model);
@@ -78,8 +82,6 @@ PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& e
     compile(run, options, world);
     stop_if_requested();
     if (options.resume != "auto" && options.resume != "never") require_exists("--resume", options.resume);
-    open_data(run);
-    stop_if_requested();
     return run;
   });
 }
@@ -89,7 +91,10 @@ PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& e
 PreparedRun prepare_run(const RunOptions& options, const std::vector<std::string>& environment,
                         World& world) {
   PreparedRun run = prepare(options, environment, world);
-  if (!options.dry_run) require_same(world.comm(), fingerprint(run), "the job");
+  if (options.dry_run) return run;
+  require_same(world.comm(), fingerprint(run), "the job");
+  world.comm().note_progress({.doing = "opening the data"});
+  open_data(run, world.comm());
   return run;
 }
 

@@ -53,7 +53,7 @@ Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const ModelConfig& mo
         fmt::format("{} cannot be split as data={} x tensor={} (= {})", ranks, data, tensor, data * tensor));
   if (!divides_heads(tensor, model))
     refuse(fmt::format("tensor={} does not divide the model's {} heads", tensor, model.heads));
-  return {.axes = {{.name = "data", .size = static_cast<int>(data)},
+  return {.axes = {{.name = "data", .size = static_cast<int>(data), .cut = 1},
                    {.name = "tensor", .size = static_cast<int>(tensor)}}};
 }
 

@@ -14,12 +14,24 @@
 namespace takt {
 namespace {
 
-template <class T>
-void require_equal(std::string_view key, const T& saved, const T& now) {
-  if (saved == now) return;
-  fail(
-      Fault::kConfig, key, ": the checkpoint was made with ", saved, ", this run has ", now,
-      "\n  to go on, use the same value; to start anew from these weights, use model.init and another --out");
+// Later versions add, rename or drop facts; then tables of older versions are brought up to date here.
+constexpr std::int64_t kFactsVersion = 1;
+constexpr const char* kDataFact = "data.train";
+constexpr const char* kAbsent = "no such fact";
+
+[[noreturn]] void refuse(const std::string& name, const std::string& saved, const std::string& now) {
+  const bool is_data = name == kDataFact;
+  fail(Fault::kConfig, name, ": the checkpoint was made with ",
+       is_data && saved != kAbsent ? "data of hash " : "", saved, ", this run has ", now,
+       "\n  to go on, use the same ", is_data ? "data, wherever it lies" : "value",
+       "; to start anew from these weights, use model.init and another --out");
+}
+
+// Before there was a table, the job was compared, by its paths: of the data itself nothing is known.
+ComparedFacts facts_of_saved_job(const std::string& saved_job) {
+  ComparedFacts compared = compared_facts(parse_saved_job(saved_job, "the checkpoint's job").job, 0);
+  compared.facts.erase(kDataFact);
+  return compared;
 }
 
 std::string joined(const std::vector<std::string>& lines) {
@@ -37,33 +49,56 @@ std::vector<std::string> lines_of(const std::string& text) {
 
 }  // namespace
 
-void require_same_experiment(const std::string& saved_job, const Job& job) {
-  const Job saved = parse_job(saved_job, "the checkpoint's job", {}).job;
-  require_equal("seed", saved.seed, job.seed);
-  require_equal("model.kind", saved.model.kind, job.model.kind);
-  require_equal("model.family", saved.model.family, job.model.family);
-  require_equal("model.seq", saved.model.seq, job.model.seq);
-  require_equal("model.heads", saved.model.heads, job.model.heads);
-  require_equal("model.tied", saved.model.tied, job.model.tied);
-  require_equal("model.rope_theta", saved.model.rope_theta, job.model.rope_theta);
-  require_equal("model.norm_eps", saved.model.norm_eps, job.model.norm_eps);
-  require_equal("data.train", joined(saved.data.train), joined(job.data.train));
-  require_equal("optimizer.kind", saved.optimizer.kind, job.optimizer.kind);
+ComparedFacts compared_facts(const Job& job, std::uint64_t data_hash) {
+  return {.version = kFactsVersion,
+          .facts = {{"seed", fmt::format("{}", job.seed)},
+                    {"model.kind", job.model.kind},
+                    {"model.family", job.model.family},
+                    {"model.seq", fmt::format("{}", job.model.seq)},
+                    {"model.heads", fmt::format("{}", job.model.heads)},
+                    {"model.tied", fmt::format("{}", job.model.tied)},
+                    {"model.rope_theta", fmt::format("{}", job.model.rope_theta)},
+                    {"model.norm_eps", fmt::format("{}", job.model.norm_eps)},
+                    {kDataFact, fmt::format("{:016x}", data_hash)},
+                    {"optimizer.kind", job.optimizer.kind}}};
 }
 
-void resume_from(const std::filesystem::path& checkpoint, Trainer& trainer, const Job& job,
-                 Communicator& comm, const Notice& notice) {
-  const TrainingCursor cursor = load_checkpoint(checkpoint, trainer.shards(), comm);
+void require_same_experiment(const TrainingCursor& saved, const ComparedFacts& now) {
+  if (saved.compared.version > now.version)
+    fail(Fault::kConfig, "the checkpoint's table of compared facts has version ", saved.compared.version,
+         ", this Takt knows ", now.version, "\n  resume it with the Takt that wrote it");
+  const bool has_table = saved.compared.version > 0;
+  const auto& facts = has_table ? saved.compared.facts : facts_of_saved_job(saved.effective_job).facts;
+  for (const auto& [name, text] : now.facts) {
+    const auto found = facts.find(name);
+    if (found == facts.end() && !has_table && name == kDataFact) continue;
+    if (found == facts.end() || found->second != text)
+      refuse(name, found == facts.end() ? kAbsent : found->second, text);
+  }
+  for (const auto& [name, text] : facts)
+    if (!now.facts.contains(name)) refuse(name, text, kAbsent);
+}
+
+void resume_from(const std::filesystem::path& checkpoint, Trainer& trainer, Communicator& comm,
+                 const Notice& notice) {
+  TrainingCursor cursor = load_checkpoint(checkpoint, trainer.shards(), comm);
   trainer.start();
   require_same(comm, fmt::format("{} {} {}", cursor.step, cursor.samples, cursor.effective_job),
                "checkpoint " + checkpoint.string());
-  agree(comm, [&] { require_same_experiment(cursor.effective_job, job); });
+  const ComparedFacts now = trainer.cursor().compared;
+  agree(comm, [&] { require_same_experiment(cursor, now); });
+  if (cursor.compared.version == 0)
+    notice(fmt::format(
+        "warning: {} does not say which data it was trained on\n  it is of an older format; whether "
+        "data.train is still the same was not checked",
+        checkpoint.string()));
+  cursor.compared = now;
   trainer.cursor() = cursor;
   notice(fmt::format("resumed from {} at step {}", checkpoint.string(), cursor.step));
 }
 
-bool resume_newest(const std::filesystem::path& checkpoints, Trainer& trainer, const Job& job,
-                   Communicator& comm, const Notice& notice) {
+bool resume_newest(const std::filesystem::path& checkpoints, Trainer& trainer, Communicator& comm,
+                   const Notice& notice) {
   std::vector<std::string> found = lines_of(ask_root(comm, [&] {
     std::vector<std::string> names;
     for (const std::filesystem::path& path : list_checkpoints(checkpoints))
@@ -72,7 +107,7 @@ bool resume_newest(const std::filesystem::path& checkpoints, Trainer& trainer, c
   }));
   for (; !found.empty(); found.pop_back()) {
     try {
-      resume_from(checkpoints / found.back(), trainer, job, comm, notice);
+      resume_from(checkpoints / found.back(), trainer, comm, notice);
       return true;
     } catch (const Error& error) {  // agreed: all ranks go the same way
       if (error.fault() != Fault::kData || found.size() == 1) throw;

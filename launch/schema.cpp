@@ -1,9 +1,13 @@
 // The table of keys, and finding a key by what people write. A key is here only if something honours it.
 #include "launch/schema.h"
 
+#include <algorithm>
 #include <cctype>
 
 #include "core/base/units.h"
+#include "core/models/registry.h"
+#include "optimizers/optimizer.h"
+#include "optimizers/schedule.h"
 
 namespace takt {
 namespace {
@@ -12,6 +16,35 @@ using Keys = std::vector<JobKey>;
 
 constexpr double kMostExtent = 1e6;  // of a model's axis: far above any model, far below overflow
 constexpr double kMostSteps = 1e12;
+
+template <class Registry>
+std::vector<std::string> names_of(const Registry& registry) {
+  std::vector<std::string> names;
+  for (const auto& entry : registry) names.push_back(entry.name);
+  return names;
+}
+
+// The kinds that read a key of their own.
+template <class Registry>
+std::vector<std::string> names_with(const Registry& registry, const std::string& key) {
+  std::vector<std::string> names;
+  for (const auto& entry : registry)
+    if (std::find(entry.keys.begin(), entry.keys.end(), key) != entry.keys.end()) names.push_back(entry.name);
+  return names;
+}
+std::vector<std::string> optimizers_with(const std::string& key) {
+  return names_with(optimizer_registry(), key);
+}
+std::vector<std::string> schedules_with(const std::string& key) {
+  return names_with(schedule_registry(), key);
+}
+
+std::vector<std::string> model_families() {
+  std::vector<std::string> names;
+  for (const ModelDef& model : model_registry())
+    names.insert(names.end(), model.families.begin(), model.families.end());
+  return names;
+}
 
 template <class Section>
 void append(Keys& keys, Section section) {
@@ -29,8 +62,6 @@ Keys top_keys() {
 
 Keys data_keys() {
   return {
-      choice_key(
-          "data.kind", [](Job & j) -> auto& { return j.data.kind; }, {"tokens"}, "What the data is."),
       texts_key(
           "data.train", [](Job & j) -> auto& { return j.data.train; },
           "Training files: llm.c .bin, or Megatron prefixes of .bin and .idx.")
@@ -45,12 +76,13 @@ Keys data_keys() {
   };
 }
 
-Keys model_keys() {
+Keys model_shape_keys() {
   return {
       choice_key(
-          "model.kind", [](Job & j) -> auto& { return j.model.kind; }, {"gpt"}, "Which model."),
+          "model.kind", [](Job & j) -> auto& { return j.model.kind; }, names_of(model_registry()),
+          "Which model."),
       choice_key(
-          "model.family", [](Job & j) -> auto& { return j.model.family; }, {"llama", "gpt2"},
+          "model.family", [](Job & j) -> auto& { return j.model.family; }, model_families(),
           "llama: RMS norm, rotary positions, SwiGLU, grouped queries. gpt2: learned positions, layer norm, "
           "GELU, biases.")
           .also_known_as({"architecture", "arch", "model_type"}),
@@ -83,13 +115,19 @@ Keys model_keys() {
           "Longest sequence.")
           .also_known_as(
               {"block_size", "seq_len", "seq_length", "sequence_length", "context", "max_seq_len"}),
+  };
+}
+
+Keys model_function_keys() {
+  return {
       flag_key(
           "model.tied", [](Job & j) -> auto& { return j.model.tied; },
           "The output projection is the embedding table.")
           .also_known_as({"tie_embeddings", "tie_word_embeddings"}),
       number_key(
           "model.rope_theta", [](Job & j) -> auto& { return j.model.rope_theta; }, above(0), "",
-          "llama: base of the rotary wavelengths."),
+          "llama: base of the rotary wavelengths.")
+          .only_for("model.family", {"llama"}),
       number_key(
           "model.norm_eps", [](Job & j) -> auto& { return j.model.norm_eps; }, above(0), "",
           "Added under the root of the norms.")
@@ -130,29 +168,30 @@ Keys train_keys() {
 Keys optimizer_keys() {
   return {
       choice_key(
-          "optimizer.kind", [](Job & j) -> auto& { return j.optimizer.kind; }, {"adamw", "sgd"},
+          "optimizer.kind", [](Job & j) -> auto& { return j.optimizer.kind; }, names_of(optimizer_registry()),
           "Which optimizer.")
           .also_known_as({"name", "type"}),
       number_key(
           "optimizer.lr", [](Job & j) -> auto& { return j.optimizer.lr; }, above(0), "",
           "Learning rate after warm-up.")
           .also_known_as({"learning_rate", "max_lr", "base_lr"}),
-      betas_key(),
+      betas_key().only_for("optimizer.kind", optimizers_with("betas")),
       number_key(
           "optimizer.eps", [](Job & j) -> auto& { return j.optimizer.eps; }, above(0), "",
           "adamw: added to the root of the second average.")
+          .only_for("optimizer.kind", optimizers_with("eps"))
           .also_known_as({"epsilon", "adam_epsilon", "adam_eps"}),
       number_key(
           "optimizer.momentum", [](Job & j) -> auto& { return j.optimizer.momentum; }, from_to_below(0, 1),
-          "", "sgd: share of the last update that is kept."),
+          "", "sgd: share of the last update that is kept.")
+          .only_for("optimizer.kind", optimizers_with("momentum")),
       number_key(
           "optimizer.weight_decay", [](Job & j) -> auto& { return j.optimizer.weight_decay; }, at_least(0),
           "", "Decoupled. Not applied to norms and biases.")
           .also_known_as({"wd", "decay"}),
       choice_key(
           "optimizer.schedule.kind", [](Job & j) -> auto& { return j.optimizer.schedule.kind; },
-          {"constant", "linear", "cosine", "inverse_sqrt", "wsd"},
-          "How the learning rate changes. wsd: warm-up, stable, decay."),
+          names_of(schedule_registry()), "How the learning rate changes. wsd: warm-up, stable, decay."),
       whole_key(
           "optimizer.schedule.warmup", [](Job & j) -> auto& { return j.optimizer.schedule.warmup; },
           from_to(0, kMostSteps), "steps", "Linear warm-up.")
@@ -160,10 +199,12 @@ Keys optimizer_keys() {
       number_key(
           "optimizer.schedule.final", [](Job & j) -> auto& { return j.optimizer.schedule.final; },
           from_to(0, 1), "", "linear, cosine, wsd: fraction of lr that the last step has.")
+          .only_for("optimizer.schedule.kind", schedules_with("final"))
           .also_known_as({"min_lr", "final_lr", "end"}),
       whole_key(
           "optimizer.schedule.decay", [](Job & j) -> auto& { return j.optimizer.schedule.decay; },
           from_to(0, kMostSteps), "steps", "wsd: length of the decay at the end. 0: a fifth of all steps.")
+          .only_for("optimizer.schedule.kind", schedules_with("decay"))
           .also_known_as({"decay_steps", "cooldown"}),
   };
 }
@@ -190,9 +231,7 @@ Keys run_keys() {
           "log.every", [](Job & j) -> auto& { return j.log.every; }, from_to(1, kMostSteps), "steps",
           "Between two lines of the console.")
           .also_known_as({"interval", "log_interval", "logging_steps"}),
-      choice_key(
-          "guard.nan", [](Job & j) -> auto& { return j.guard.nan; }, {"stop"},
-          "What to do when a loss or gradient is not finite."),
+      hang_timeout_key(),
   };
 }
 
@@ -227,7 +266,8 @@ bool has_alias(const JobKey& key, std::string_view word) {
 const std::vector<JobKey>& job_keys() {
   static const Keys keys = [] {
     Keys all = top_keys();
-    for (Keys section : {data_keys(), model_keys(), train_keys(), optimizer_keys(), run_keys()})
+    for (Keys section :
+         {data_keys(), model_shape_keys(), model_function_keys(), train_keys(), optimizer_keys(), run_keys()})
       append(all, std::move(section));
     return all;
   }();
@@ -240,8 +280,15 @@ const JobKey* find_job_key(std::string_view name) {
   return nullptr;
 }
 
+const std::vector<RetiredKey>& retired_job_keys() {
+  static const std::vector<RetiredKey> keys = {{"data.kind", "tokens"}, {"guard.nan", "stop"}};
+  return keys;
+}
+
 bool is_job_table(std::string_view name) {
   const std::string prefix = std::string(name) + '.';
+  for (const RetiredKey& key : retired_job_keys())
+    if (key.name.starts_with(prefix)) return true;
   for (const JobKey& key : job_keys())
     if (key.name.starts_with(prefix)) return true;
   return false;

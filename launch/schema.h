@@ -19,6 +19,14 @@ const JobKey* find_job_key(std::string_view name);
 // Whether `name` is a table of keys: "optimizer", "optimizer.schedule".
 bool is_job_table(std::string_view name);
 
+// A key of earlier versions that had one choice. It is still read, so that older job files and checkpoints
+// are; any other value is refused.
+struct RetiredKey {
+  std::string name;
+  std::string value;
+};
+const std::vector<RetiredKey>& retired_job_keys();
+
 // The key or table that the writer of an unknown one probably meant, as it would be written in the same
 // place: 'lr' for "optimizer.learning_rate", 'optimizer.lr' for "train.lr".
 std::optional<std::string> suggest_job_key(std::string_view name);

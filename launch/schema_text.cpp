@@ -21,7 +21,9 @@ constexpr std::string_view kIntroduction =
     "value is\n"
     "the last of: its default, the job file, its environment variable (`optimizer.lr` is "
     "`TAKT_OPTIMIZER_LR`),\n"
-    "`--set optimizer.lr=1e-3`, a flag of its own such as `--steps`.\n";
+    "`--set optimizer.lr=1e-3`, a flag of its own such as `--steps`. A key of another kind "
+    "(`optimizer.betas` with sgd)\n"
+    "is an error, unless a later source has overruled the kind.\n";
 
 }  // namespace
 

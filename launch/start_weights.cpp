@@ -37,11 +37,11 @@ bool began_from(const RunDirectory& directory, const std::string& resume) {
          read_text_file(file, kMostPathBytes) == text_of_place(resume) + "\n";
 }
 
-void resume_from_path(const path& from, Trainer& trainer, const Job& job, Communicator& comm,
+void resume_from_path(const path& from, Trainer& trainer, Communicator& comm,
                       const Notice& notice) {
   if (!ask_root_whether(comm, [&] { return std::filesystem::is_directory(from / "checkpoint"); }))
-    return resume_from(from, trainer, job, comm, notice);
-  if (!resume_newest(from / "checkpoint", trainer, job, comm, notice))
+    return resume_from(from, trainer, comm, notice);
+  if (!resume_newest(from / "checkpoint", trainer, comm, notice))
     agree(comm, [&] { fail(Fault::kData, "--resume: ", from.string(), " has no checkpoint"); });
 }
 
@@ -66,10 +66,10 @@ void require_resumable(const RunDirectory& directory, const std::string& resume)
 path start_weights(const RunDirectory& directory, const std::string& resume, const PreparedRun& prepared,
                    Trainer& trainer, Communicator& comm, const Notice& notice) {
   const Job& job = prepared.job;
-  if (resume != "never" && resume_newest(directory.checkpoints(), trainer, job, comm, notice))
+  if (resume != "never" && resume_newest(directory.checkpoints(), trainer, comm, notice))
     return directory.checkpoints() / checkpoint_name(trainer.cursor().step);
   if (names_a_path(resume)) {
-    resume_from_path(resume, trainer, job, comm, notice);
+    resume_from_path(resume, trainer, comm, notice);
     agree(comm, [&] {
       if (comm.rank() == 0) write_file_atomically(origin_file(directory), text_of_place(resume) + "\n");
     });

@@ -1,4 +1,5 @@
-// The weights a run starts from: its own newest checkpoint, another checkpoint, another model, or random ones.
+// The weights a run starts from: its own newest checkpoint, another checkpoint, another model, or random
+// ones.
 #pragma once
 
 #include <filesystem>

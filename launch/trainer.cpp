@@ -67,6 +67,7 @@ Trainer::Trainer(const Job& job, const StepPlan& plan, Communicator& world)
 void Trainer::initialize_weights() {
   for (const PersistentValue& value : plan_.table.values()) {
     if (value.role != Role::kParameter) continue;
+    world_.note_progress({.doing = "drawing initial weights"});
     std::vector<float> data(static_cast<std::size_t>(value.desc.num_elements()));
     const ParameterInfo& info = value.parameter.value();
     const RandomStream random(job_.seed, value.name);
@@ -119,8 +120,10 @@ StepResult Trainer::step(const TokenDataset& data, const DataOrder& order) {
       const std::int64_t first = cursor_.samples + (data_rank() * batch_.num_micro_batches + action.micro_batch) *
                                                        batch_.micro_batch;
       for (std::size_t i = 0; i < samples_.size(); ++i) samples_[i] = order.at(first + static_cast<std::int64_t>(i));
+      world_.note_progress({.doing = "reading data", .step = cursor_.step + 1});
       load_micro_batch(data, action.micro_batch);
     }
+    world_.note_progress({.doing = program});
     if (is_run && program == kUpdate) result.forward_backward_s = seconds_since(start);
     executor_.run(action);
   }
@@ -152,6 +155,7 @@ Evaluation Trainer::evaluate(const TokenDataset& data, std::int64_t num_samples,
     // counted.
     for (std::size_t i = 0; i < samples_.size(); ++i)
       samples_[i] = std::min(mine + static_cast<std::int64_t>(i), num_samples - 1);
+    world_.note_progress({.doing = "validation"});
     load_micro_batch(data, 0);
     const std::int64_t counted = std::clamp<std::int64_t>(num_samples - mine, 0, batch_.micro_batch) * seq;
     for (const std::int32_t target : std::span(targets_).first(static_cast<std::size_t>(counted)))

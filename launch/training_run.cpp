@@ -34,13 +34,15 @@ double peak_memory_bytes() {
 // The best any rank reached: what slows one rank down for a moment must not make the others look better.
 double peak_of_ranks(int num_threads, Communicator& comm) {
   comm.barrier({"peak"});  // all ranks of a host at once: that is how a step runs
-  double peak = measure_peak_flops_per_s(num_threads);
+  double peak = measure_peak_flops_per_s(num_threads,
+                                         [&] { comm.note_progress({.doing = "measuring the processor"}); });
   comm.all_reduce(&peak, 1, DType::kF64, ReduceOp::kMax, {"peak"});
+  comm.note_progress({.doing = "preparing kernels"});
   return peak;
 }
 
-// What a launcher does with a signal decides which one is safe: Open MPI's mpirun kills its ranks about a second
-// after SIGINT or SIGTERM, and no step may take that short.
+// What a launcher does with a signal decides which one is safe: Open MPI's mpirun kills its ranks about a
+// second after SIGINT or SIGTERM, and no step may take that short.
 std::string stop_advice() {
   const LauncherView launcher = launcher_view();
   if (launcher.open_mpi_ranks || launcher.pmi_ranks)
@@ -67,13 +69,17 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
       order_(prepared.job.seed, prepared.train->num_samples(prepared.job.model.seq)),
       flops_a_step_(cost_of(prepared.plan.programs[prepared.plan.index_of(kMicroBatch)]).useful_flops *
                     static_cast<double>(prepared.batch.num_micro_batches)) {
+  trainer_.cursor().compared = compared_facts(prepared.job, prepared.train->content_hash());
   open_directory(options, context);
   saved_directory_ = start_weights(directory_, options.resume, prepared, trainer_, world_.comm(),
                                    [&](std::string_view text) {
                                      if (is_root()) console_->print(text);
                                    });
   first_step_ = trainer_.cursor().step;
-  if (!saved_directory_.empty()) saved_step_ = first_step_;
+  if (!saved_directory_.empty()) {
+    saved_step_ = first_step_;
+    world_.watchdog().set_last_checkpoint(checkpoint_name(saved_step_));
+  }
   agree(world_.comm(), [&] {
     if (!is_root()) return;
     keep_earlier_metrics();
@@ -96,12 +102,14 @@ void TrainingRun::open_directory(const RunOptions& options, const CommandContext
     lock_ = std::make_unique<RunLock>(directory_.path);
     require_resumable(directory_, options.resume);
     describe(context);
+    if (world_.num_hosts() > 1) Watchdog::prepare_run_directory(directory_.path.string());
     console_ = std::make_unique<Console>(directory_.path / "console.log");
     if (!lock_->is_held())
       console_->print(concat("warning: the file system of ", directory_.path.string(),
                              " has no locks: nothing keeps a second run out of it"));
   });
   directory_.path = share_text(world_.comm(), directory_.path.string());
+  world_.watchdog().set_run_directory(directory_.path.string());
 }
 
 void TrainingRun::describe(const CommandContext& context) {
@@ -116,7 +124,8 @@ void TrainingRun::describe(const CommandContext& context) {
                                             {"threads_a_rank", std::to_string(prepared_.plan.num_threads)}}});
 }
 
-// Without a checkpoint of its own a run begins anew, but what an earlier one measured here is not its to wipe.
+// Without a checkpoint of its own a run begins anew, but what an earlier one measured here is not its to
+// wipe.
 void TrainingRun::keep_earlier_metrics() {
   if (!saved_directory_.empty()) return;
   const std::filesystem::path kept = set_aside(directory_.metrics());
@@ -192,7 +201,8 @@ void TrainingRun::train() {
   if (!is_stopped_) validate();
 }
 
-// An evaluation that was due at the checkpoint and interrupted: so that a stopped run leaves the same numbers.
+// An evaluation that was due at the checkpoint and interrupted: so that a stopped run leaves the same
+// numbers.
 bool TrainingRun::owes_validation() const {
   const std::int64_t every = prepared_.job.eval.every;
   return ask_root_whether(world_.comm(), [&] {
@@ -310,6 +320,7 @@ void TrainingRun::save() {
   const std::int64_t step = trainer_.cursor().step;
   if (saved_step_ == step) return;
   const Clock::time_point before = Clock::now();
+  world_.comm().note_progress({.doing = "saving a checkpoint"});
   if (!trainer_.weights_are_finite())
     fail_numerics(concat("step ", step, ": the weights are not finite; they were not saved"));
   trainer_.cursor().effective_job = effective_file(prepared_.loaded);
@@ -318,6 +329,7 @@ void TrainingRun::save() {
   saved_step_ = step;
   saved_directory_ = directory_.checkpoints() / checkpoint_name(step);
   last_save_ = Clock::now();
+  world_.watchdog().set_last_checkpoint(checkpoint_name(step));
   if (!is_root()) return;
   console_->print(CheckpointLine{.step = step,
                                  .steps = prepared_.job.train.steps,
@@ -359,6 +371,7 @@ int TrainingRun::finish() {
   const int exit_code = is_stopped_ ? static_cast<int>(Fault::kStopped) : 0;
   agree(world_.comm(), [&] {
     if (!is_root()) return;
+    world_.comm().note_progress({.doing = "writing the final model"});
     if (!is_stopped_) export_final();
     const RunSummary summary = summarize(exit_code);
     write_summary(directory_.summary(), summary);

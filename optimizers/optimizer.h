@@ -30,6 +30,7 @@ struct StepHyper {
 
 struct OptimizerDef {
   std::string name;                // optimizer.kind in the job file
+  std::vector<std::string> keys;   // of [optimizer] that only such optimizers read
   std::vector<std::string> slots;  // state tensors a parameter, each of the parameter's shape
   // Appends the update; state values are made by the caller, one a slot.
   void (*append)(Graph& graph, const OptimizerConfig& config, const UpdateInputs& inputs,

@@ -10,8 +10,8 @@ namespace takt {
 
 std::span<const OptimizerDef> optimizer_registry() {
   static const std::array<OptimizerDef, 2> optimizers = {{
-      {"adamw", {"adamw_m", "adamw_v"}, append_adamw, adamw_op},
-      {"sgd", {"sgd_momentum"}, append_sgd, sgd_op},
+      {"adamw", {"betas", "eps"}, {"adamw_m", "adamw_v"}, append_adamw, adamw_op},
+      {"sgd", {"momentum"}, {"sgd_momentum"}, append_sgd, sgd_op},
   }};
   return optimizers;
 }

@@ -7,6 +7,7 @@ packages=(
   openmpi-bin libopenmpi-dev libdnnl-dev
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libfmt-dev libspdlog-dev libxxhash-dev
   libgtest-dev libgmock-dev libbenchmark-dev clang-format
+  iproute2 procps # hosts as network namespaces: tests/hosts_test.py
   bible-kjv bible-kjv-text # the quickstart's training text, and its reader
 )
 

@@ -37,7 +37,8 @@ TrainingCursor cursor_at(std::int64_t step) {
           .samples = 32 * step,
           .seed = ~0ull - 1,
           .best_valid_loss = 3.14159,
-          .effective_job = "a = \"b\"\n"};
+          .effective_job = "a = \"b\"\n",
+          .compared = {.version = 7, .facts = {{"seed", "3"}, {"data.train", "\"quoted\" \n"}}}};
 }
 
 path save(const path& root, Split split, std::int64_t step, int keep = 3) {
@@ -59,6 +60,7 @@ void expect_loads(const path& directory, Split split) {
     EXPECT_EQ(cursor.samples, 32 * cursor.step);
     EXPECT_EQ(cursor.best_valid_loss, 3.14159);
     EXPECT_EQ(cursor.effective_job, "a = \"b\"\n");
+    EXPECT_EQ(cursor.compared, cursor_at(0).compared);
     for (std::size_t i = 0; i < state.shards.size(); ++i)
       EXPECT_EQ(state.buffers[i], expected_buffer(state.shards[i], kPadding)) << state.shards[i].name;
   });
@@ -161,6 +163,23 @@ TEST(Checkpoint, HasTheDocumentedNames) {
             (std::vector<std::string>{
                 "manifest.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
                 "optimizer-00001-of-00002.safetensors", "optimizer-00002-of-00002.safetensors"}));
+}
+
+// Written before manifests had a table of compared facts, by two ranks.
+TEST(Checkpoint, OfFormatVersion1Loads) {
+  const path directory = path(TAKT_SOURCE_DIR) / "tests/golden/checkpoint-v1/step-000012";
+  for (const Split& split : {kOne, Split{2, 2}})
+    run_ranks(split.num_ranks(), [&](Communicator& world) {
+      RankState state = state_of(split, world.rank(), kPadding);
+      const TrainingCursor cursor = load_checkpoint(directory, state.shards, world);
+      EXPECT_EQ(cursor.step, 12);
+      EXPECT_EQ(cursor.samples, 32 * 12);
+      EXPECT_EQ(cursor.seed, ~0ull - 1);
+      EXPECT_EQ(cursor.effective_job, "a = \"b\"\n");
+      EXPECT_EQ(cursor.compared.version, 0);
+      for (std::size_t i = 0; i < state.shards.size(); ++i)
+        EXPECT_EQ(state.buffers[i], expected_buffer(state.shards[i], kPadding)) << state.shards[i].name;
+    });
 }
 
 TEST(Checkpoint, EveryFlippedByteIsFound) {

@@ -9,9 +9,11 @@
 #include <limits>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "collectives/bootstrap.h"
+#include "collectives/host_layout.h"
 #include "collectives/local.h"
 #include "collectives/reduce.h"
 #include "collectives/registry.h"
@@ -204,6 +206,32 @@ TEST(Reduce, SlicesCoverAllElementsOnce) {
     }
     EXPECT_EQ(end, num);
   }
+}
+
+std::vector<std::pair<int, int>> nodes_of(std::vector<int> hosts) {
+  std::vector<std::pair<int, int>> out;
+  const HostLayout layout(hosts);
+  for (const HostNode& node : layout.nodes()) out.emplace_back(node.host, node.num_ranks);
+  return out;
+}
+
+TEST(HostLayout, CutsTheTreeWhereASubtreeLiesOnOneHost) {
+  using Nodes = std::vector<std::pair<int, int>>;
+  EXPECT_EQ(nodes_of({7, 7, 7, 7}), (Nodes{{0, 4}}));
+  EXPECT_EQ(nodes_of({0, 0, 0, 0, 1, 1, 1, 1}), (Nodes{{0, 4}, {1, 4}}));
+  EXPECT_EQ(nodes_of({0, 0, 1, 1, 2}), (Nodes{{0, 2}, {1, 2}, {2, 1}}));
+  EXPECT_EQ(nodes_of({0, 0, 0, 1, 1, 1}), (Nodes{{0, 2}, {0, 1}, {1, 1}, {1, 2}}));
+  EXPECT_EQ(nodes_of({5, 3, 5, 3}), (Nodes{{0, 1}, {1, 1}, {0, 1}, {1, 1}}));
+}
+
+TEST(HostLayout, CarriersOfAHostShareTheRanksOfAnotherEvenly) {
+  const int hosts[] = {0, 0, 1, 1, 1, 1, 1, 2};
+  const HostLayout layout(hosts);
+  std::vector<int> num_carried(8);
+  for (const int rank : layout.ranks_on(1)) ++num_carried[static_cast<std::size_t>(layout.carrier(rank, 0))];
+  EXPECT_EQ(num_carried, (std::vector<int>{3, 2, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(layout.carrier(3, 1), 3);
+  EXPECT_EQ(layout.carrier(3, 2), 7);
 }
 
 TEST(CollectiveBackends, AreInAlphabeticalOrder) {

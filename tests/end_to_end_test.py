@@ -638,6 +638,20 @@ class Errors(EndToEnd):
                                 ("model.rope_theta=500", "model.rope_theta")):
             self.check(78, wanted, *self.words("first", "--set", setting), launches=(0,))
 
+    def test_data_is_compared_by_content(self):
+        run = self.train("moving", "--steps", "8")
+        moved = self.dir / "elsewhere/moved.bin"
+        moved.parent.mkdir()
+        shutil.copy(self.dir / "tiny.train.bin", moved)
+        elsewhere = ("--set", f"data.train=['{moved}']")
+        self.train("moving", "--steps", "10", *elsewhere)
+        self.assertEqual(list(column(run, "loss")), list(range(1, 11)))
+        tokens = bytearray(moved.read_bytes())
+        tokens[-2:] = bytes(2)  # the last token; of another file of the same size
+        moved.write_bytes(tokens)
+        self.check(78, "data.train: the checkpoint was made with data of hash",
+                   *self.words("moving", "--steps", "12", *elsewhere), launches=(0,))
+
     def test_launcher_that_starts_ranks_that_do_not_meet(self):
         self.check(79, "srun started 4 ranks.*MPI sees 1", "train", "job.toml", launches=(0,), SLURM_STEP_ID="0",
                    SLURM_PROCID="0", SLURM_STEP_NUM_TASKS="4")

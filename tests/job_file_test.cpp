@@ -182,6 +182,51 @@ TEST(JobFile, UnknownVariablesOfOursAreErrorsAndOthersAreIgnored) {
   expect_same(parsed("", {.environment = {"TAKT_HOME=1", "OPTIMIZER_LR=1", "TAKT_"}}).job, Job{});
 }
 
+TEST(JobFile, KeysOfAnotherKindAreRefused) {
+  EXPECT_EQ(error_of_text("[optimizer]\nkind = \"sgd\"\nbetas = [0.9, 0.99]\n"),
+            "job.toml:3: optimizer.betas is for optimizer.kind \"adamw\", this job has \"sgd\"\n"
+            "  take it out: nothing would read it");
+  EXPECT_EQ(
+      error_of_set("optimizer.schedule.decay=5"),
+      "--set: optimizer.schedule.decay is for optimizer.schedule.kind \"wsd\", this job has \"constant\"\n"
+      "  take it out: nothing would read it");
+  const std::vector<std::string> others = {"optimizer={kind='sgd',eps=1e-8}", "optimizer.momentum=0.5",
+                                           "model={family='gpt2',rope_theta=10000}",
+                                           "optimizer.schedule={kind='inverse_sqrt',final=0.1}"};
+  for (const std::string& set : others)
+    EXPECT_NE(error_of_set(set).find("nothing would read it"), std::string::npos) << set;
+}
+
+// A file's key was meant for the file's kind: who asks for another kind on the command line need not edit it.
+TEST(JobFile, AKindOverruledByALaterSourceTakesItsKeysWithIt) {
+  const std::string_view file = "[optimizer]\nkind = \"adamw\"\nbetas = [0.8, 0.9]\n";
+  const LoadedJob loaded = parsed(file, {.sets = {"optimizer.kind=sgd", "optimizer.momentum=0.5"}});
+  EXPECT_EQ(loaded.job.optimizer.betas, OptimizerConfig{}.betas);
+  EXPECT_EQ(loaded.job.optimizer.momentum, 0.5);
+  const std::string text = effective_file(loaded);
+  EXPECT_EQ(text.find("betas"), std::string::npos) << text;
+  EXPECT_EQ(text.find("schedule.decay"), std::string::npos) << text;
+  expect_same(parsed(text).job, loaded.job);
+  EXPECT_NE(error_of([&] {
+              parsed(file, {.sets = {"optimizer.kind=sgd", "optimizer.betas=[0.8, 0.9]"}});
+            }).find("nothing would read it"),
+            std::string::npos);
+}
+
+// Effective files of earlier versions had every key in them, also those that have gone since.
+TEST(JobFile, SavedJobsOfEarlierVersionsAreRead) {
+  const std::string_view saved =
+      "[data]\nkind = \"tokens\"\n[optimizer]\nkind = \"sgd\"\nbetas = [0.9, 0.95]\nmomentum = 0.5\n"
+      "schedule.decay = 0\n[guard]\nnan = \"stop\"\n";
+  const Job job = parse_saved_job(saved, "effective.toml").job;
+  EXPECT_EQ(job.optimizer.momentum, 0.5);
+  expect_same(parsed("[data]\nkind = \"tokens\"\n[guard]\nnan = \"stop\"\n").job, Job{});
+  EXPECT_EQ(error_of_text("guard = { nan = \"skip\" }"),
+            "job.toml:1:17: guard.nan: wanted \"stop\", the only one there is, got \"skip\"\n"
+            "  1 | guard = { nan = \"skip\" }\n"
+            "    |                 ^~~~~~ this key may be left out");
+}
+
 TEST(JobFile, FilesThatCannotBeReadAreConfigurationErrors) {
   const std::filesystem::path folder =
       std::filesystem::path(testing::TempDir()) / ("takt_job_file_test." + std::to_string(::getpid()));

@@ -46,8 +46,14 @@ struct Variant {
 const Variant kVariants[] = {
     {"SharedMemory", {}},
     {"SharedMemorySmallSlots", {.slot_bytes = 512}},
-    {"Messages", {.use_shared_memory = false}},
-    {"MessagesSmallSlots", {.scratch_bytes = 512, .use_shared_memory = false}},
+    {"HostsOfOne", {.pretended_host = [](int rank) { return rank; }}},
+    {"HostsOfOneSmallSlots", {.scratch_bytes = 512, .pretended_host = [](int rank) { return rank; }}},
+    {"HostsOfTwo", {.pretended_host = [](int rank) { return rank / 2; }}},
+    {"HostsOfTwoSmallSlots", {.scratch_bytes = 512, .pretended_host = [](int rank) { return rank / 2; }}},
+    {"HostsOfThree", {.pretended_host = [](int rank) { return rank / 3; }}},
+    {"TwoHostsInTurn", {.scratch_bytes = 2048, .pretended_host = [](int rank) { return rank % 2; }}},
+    {"HostsOfOneAndTheRest",
+     {.scratch_bytes = 2048, .pretended_host = [](int rank) { return rank == 1 ? 1 : 0; }}},
 };
 
 // The groups are freed after the communicator.
@@ -108,6 +114,20 @@ INSTANTIATE_TEST_SUITE_P(Mpi, MpiVariant, testing::ValuesIn(kVariants),
                          [](const auto& chosen) { return std::string(chosen.param.name); });
 
 World* world = nullptr;
+
+TEST(MpiExchange, NamesTheRankThatDoesNotCome) {
+  if (world->size() < 2) GTEST_SKIP() << "needs two ranks";
+  Ranks ranks({.pretended_host = [](int rank) { return rank; }});
+  ranks.groups.peer_timeout_s = 0.2;
+  if (world->rank() == 0) {
+    const Error error = contract::error_of([&] { ranks.comm->barrier({.value = "never"}); });
+    EXPECT_EQ(error.fault(), Fault::kPeer);
+    EXPECT_TRUE(contract::contains(error.what(), concat("no answer from rank 1 (", world->host(), ")")))
+        << error.what();
+    EXPECT_TRUE(contract::contains(error.what(), "barrier 'never' #0 in group world")) << error.what();
+  }
+  world->comm().barrier({.value = "the others did not call"});
+}
 
 TEST(MpiBackend, IsMadeFromTheRegistry) {
   CallLog log;

@@ -3,11 +3,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <set>
 #include <sstream>
 
+#include "core/models/registry.h"
 #include "launch/job_toml.h"
+#include "optimizers/optimizer.h"
+#include "optimizers/schedule.h"
 
 namespace takt {
 namespace {
@@ -52,6 +56,28 @@ TEST(Schema, EveryChoiceIsAccepted) {
     }
 }
 
+TEST(Schema, ChoicesAreThoseOfTheRegistries) {
+  const auto expect_choices = [](const std::string& name, const auto& registry) {
+    std::vector<std::string> known;
+    for (const auto& entry : registry) known.push_back(entry.name);
+    EXPECT_EQ(find_job_key(name)->choices, known) << name;
+  };
+  expect_choices("model.kind", model_registry());
+  expect_choices("optimizer.kind", optimizer_registry());
+  expect_choices("optimizer.schedule.kind", schedule_registry());
+}
+
+TEST(Schema, KeysOfOneKindNameAKeyAndItsChoices) {
+  for (const JobKey& key : job_keys()) {
+    if (key.kind_key.empty()) continue;
+    const JobKey* kind = find_job_key(key.kind_key);
+    ASSERT_NE(kind, nullptr) << key.name;
+    EXPECT_FALSE(key.kinds.empty()) << key.name;
+    for (const std::string& name : key.kinds)
+      EXPECT_NE(std::find(kind->choices.begin(), kind->choices.end(), name), kind->choices.end()) << key.name;
+  }
+}
+
 TEST(Schema, NoKeyTakesADateAndARefusedValueChangesNothing) {
   for (const JobKey& key : job_keys()) {
     Job job;
@@ -75,6 +101,8 @@ TEST(Schema, ValuesWithUnitsReadBack) {
                                                      {"checkpoint.every", "\"off\""},
                                                      {"eval.every", "\"100 steps\""},
                                                      {"eval.every", "\"off\""},
+                                                     {"guard.hang_timeout", "\"600s\""},
+                                                     {"guard.hang_timeout", "\"1.5s\""},
                                                      {"mesh.bucket", "\"40MB\""},
                                                      {"mesh.bucket", "\"64MiB\""},
                                                      {"mesh.bucket", "\"12345B\""},
@@ -106,6 +134,9 @@ TEST(Schema, WrongTypesUnitsAndRangesAreRefused) {
                                                      {"checkpoint.every", "500"},
                                                      {"checkpoint.keep", "1"},
                                                      {"eval.every", "\"20m\""},
+                                                     {"guard.hang_timeout", "\"0.9s\""},
+                                                     {"guard.hang_timeout", "600"},
+                                                     {"guard.hang_timeout", "\"off\""},
                                                      {"mesh.bucket", "\"0MB\""},
                                                      {"mesh.bucket", "\"40 parsec\""},
                                                      {"mesh.layout", "{}"},

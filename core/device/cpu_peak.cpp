@@ -9,7 +9,7 @@
 
 namespace takt {
 
-double measure_peak_flops_per_s(int num_threads) {
+double measure_peak_flops_per_s(int num_threads, const std::function<void()>& after_each_run) {
   constexpr std::int64_t kExtent = 512;
   constexpr int kRuns = 64;
   set_cpu_threads(num_threads);
@@ -26,6 +26,7 @@ double measure_peak_flops_per_s(int num_threads) {
     product.run(a.data(), b.data(), nullptr, c.data(), scratch.data());
     best_s =
         std::min(best_s, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    if (after_each_run) after_each_run();
   }
   return 2.0 * static_cast<double>(kExtent * kExtent * kExtent) / best_s;
 }

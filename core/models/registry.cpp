@@ -10,7 +10,7 @@ namespace takt {
 
 std::span<const ModelDef> model_registry() {
   static const std::array<ModelDef, 1> models = {{
-      {"gpt", complete_gpt, build_gpt, hugging_face_config, require_same_gpt},
+      {"gpt", {"llama", "gpt2"}, complete_gpt, build_gpt, hugging_face_config, require_same_gpt},
   }};
   return models;
 }

@@ -4,6 +4,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/graph/graph.h"
 #include "core/models/model.h"
@@ -12,6 +13,7 @@ namespace takt {
 
 struct ModelDef {
   std::string name;                                                           // model.kind in the job file
+  std::vector<std::string> families;                                          // model.family
   ModelConfig (*complete)(ModelConfig config);                                // fills in and checks; kConfig
   ValueId (*build)(Graph& graph, const ModelConfig& config, ValueId tokens);  // tokens [batch, seq] -> logits
   std::string (*hugging_face_config)(const ModelConfig& config, int end_of_text);

@@ -55,7 +55,7 @@ class Parallelizer {
     const Value& value = global_.value(id);
     if (const PersistentValue* known = known_.find(value.name))
       add_outside_value(id, known->placement);
-    else if (value.role != Role::kAccumulator && value.role != Role::kDerived)  // those: at their first use
+    else if (value.role != Role::kAccumulator && (value.role != Role::kDerived || !value.of.empty()))
       add_outside_value(id, placement_by_rule(rules_, mesh_, value));
   }
 
@@ -161,9 +161,10 @@ class Parallelizer {
       if (!allowed(choice.outputs[i][last], args.outputs[i], last)) return kImpossible;
       const TensorDesc local{local_dims(args.outputs[i].dims, choice.outputs[i], mesh_), args.outputs[i].dtype};
       const auto bytes = static_cast<double>(local.num_bytes());
-      const bool is_partial = std::any_of(choice.outputs[i].begin(), choice.outputs[i].end(),
-                                          [](const AxisPlacement& axis) { return axis.is_partial(); });
-      if (is_partial && !node.op->defers_reduction) owed += kLatencyBytes + 2 * bytes;
+      const auto num_partial = std::count_if(choice.outputs[i].begin(), choice.outputs[i].end(),
+                                             [](const AxisPlacement& axis) { return axis.is_partial(); });
+      if (num_partial > 0 && !node.op->defers_reduction)
+        owed += kLatencyBytes * static_cast<double>(num_partial) + 2 * bytes;
       owed += kLocalShare * bytes;
     }
     return (conversions + owed) * (conversions == 0 ? kAtRest : 1.0);

@@ -12,7 +12,7 @@ namespace takt {
 // node wherever a value lies otherwise than an op needs it. The result is the same for every rank.
 //
 // Values in `known` lie where other programs of the step put them; other inputs, parameters and state are placed by
-// rule, accumulators and derived values where their first use wants them. Outputs come out whole, but for the batch
+// rule, copies of parameters like them, accumulators and constants where their first use wants them. Outputs come out whole, but for the batch
 // axis. Throws kConfig naming op and axes if an op cannot be placed.
 Graph parallelize(const Graph& global, const Mesh& mesh, const ShardingRules& rules, const PersistentTable& known);
 

@@ -18,9 +18,9 @@ bool computes_in_bf16(const Node& node) {
   return std::find(names.begin(), names.end(), node.op->name) != names.end();
 }
 
-// Inputs that are f32 whatever the rest is.
 bool stays_f32(const Node& node, std::size_t input) {
-  return (node.op->name == "matmul" && input == 2) || (node.op->name == "rotary" && input == 1);
+  const std::vector<std::size_t>& inputs = node.op->f32_inputs;
+  return std::find(inputs.begin(), inputs.end(), input) != inputs.end();
 }
 
 class Caster {

@@ -1,6 +1,8 @@
 // What a compiled program costs: sums over its nodes.
 #include "core/passes/step_plan.h"
 
+#include "core/ops/op_cost.h"
+
 #include <algorithm>
 
 namespace takt {
@@ -13,7 +15,7 @@ double global_flops(const Graph& graph, const Node& node) {
     args.inputs[i].dims = graph.value(node.inputs[i]).global_dims;
   for (std::size_t i = 0; i < node.outputs.size(); ++i)
     args.outputs[i].dims = graph.value(node.outputs[i]).global_dims;
-  return node.op->cost(args).flops;
+  return cost_of(*node.op, args).flops;
 }
 
 bool is_matrix_product(const Node& node) {
@@ -104,7 +106,7 @@ ProgramCost cost_of(const Program& program) {
   total.num_nodes = program.graph.nodes().size();
   for (const Node& node : program.graph.nodes()) {
     const OpArgs args = program.graph.args_of(node);
-    total.flops += node.op->cost(args).flops;
+    total.flops += cost_of(*node.op, args).flops;
     if (is_matrix_product(node)) total.useful_flops += global_flops(program.graph, node);
     if (!node.op->communicates) continue;
     const std::string mesh_axes = to_string(node.mesh_axes);

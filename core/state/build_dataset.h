@@ -35,9 +35,9 @@ struct BuildDatasetReport {
 };
 
 // Writes <prefix>.train.bin, <prefix>.valid.bin (Megatron: each with its .idx) and <prefix>.tokenizer.json.
-// The texts follow one another, each beginning on a line of its own. They are split at the end of a line, and the tokenizer is trained on the training part alone. Throws
-// kData for a text that is missing, not UTF-8 or too short, kUsage if a file exists and may not be
-// overwritten.
+// The texts follow one another, each beginning on a line of its own. They are split at the end of a line, and
+// the tokenizer is trained on the training part alone. Throws kData for a text that is missing, not UTF-8 or
+// too short, kUsage if a file exists and may not be overwritten.
 BuildDatasetReport build_dataset(const BuildDatasetOptions& options);
 
 }  // namespace takt

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -30,13 +31,22 @@ struct TensorShard {
   bool writes = true;                           // of the ranks that hold this region, the one that saves it
 };
 
+// What must be the same for a run to go on from a checkpoint. Names are part of the format of checkpoints,
+// not of the job file: they stay when a key is renamed.
+struct ComparedFacts {
+  std::int64_t version = 0;                       // of the list of names; 0: there is no table
+  std::map<std::string, std::string> facts = {};  // name -> canonical text
+  bool operator==(const ComparedFacts&) const = default;
+};
+
 // What a run needs beside its tensors to go on exactly where it stopped.
 struct TrainingCursor {
   std::int64_t step = 0;     // finished optimizer steps
   std::int64_t samples = 0;  // samples consumed: the whole data cursor
   std::uint64_t seed = 0;
   double best_valid_loss = 0;  // 0: none yet
-  std::string effective_job;   // the job file as run, for people and for comparison
+  std::string effective_job;   // the job file as run, for people
+  ComparedFacts compared;
 };
 
 struct SaveReport {
@@ -73,8 +83,8 @@ void export_model(const std::filesystem::path& checkpoint, std::span<const Expor
                   const std::filesystem::path& file);
 
 // Fills every non-optimizer shard from one safetensors file as Hugging Face writes it (f32, bf16 or f16; also
-// several files listed by model.safetensors.index.json). `exported` are the shapes that the file must have; see
-// pretrained.h. Throws kData where it holds other tensors.
+// several files listed by model.safetensors.index.json). `exported` are the shapes that the file must have;
+// see pretrained.h. Throws kData where it holds other tensors.
 void import_model(const std::filesystem::path& file_or_directory, std::span<const TensorShard> shards,
                   std::span<const ExportedTensor> exported);
 

@@ -1,6 +1,6 @@
 // Starting from a model that other software wrote, in safetensors files as Hugging Face lays them out. Names
-// may lack or have the prefix of the architecture ("transformer.", "model."). Stored shapes must be those that
-// an export writes; the order of elements is then the same: [embed, heads * head_dim] is [embed, heads,
+// may lack or have the prefix of the architecture ("transformer.", "model."). Stored shapes must be those
+// that an export writes; the order of elements is then the same: [embed, heads * head_dim] is [embed, heads,
 // head_dim].
 #include <algorithm>
 #include <bit>

@@ -18,7 +18,8 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-constexpr std::int64_t kVersion = 1;
+// Version 1 has no table of compared facts.
+constexpr std::int64_t kFirstVersion = 1, kVersion = 2;
 constexpr std::size_t kMaxRank = 8;
 constexpr std::size_t kMaxFileNameLength = 128;
 constexpr std::size_t kHashDigits = 32;
@@ -54,6 +55,8 @@ ordered_json to_json(const Manifest& manifest) {
           {"seed", manifest.cursor.seed},
           {"best_valid_loss", manifest.cursor.best_valid_loss},
           {"effective_job", manifest.cursor.effective_job},
+          {"compared",
+           {{"version", manifest.cursor.compared.version}, {"facts", manifest.cursor.compared.facts}}},
           {"files", std::move(files)},
           {"tensors", std::move(tensors)}};
 }
@@ -80,15 +83,20 @@ ManifestTensor parse_tensor(const json& value, const std::string& source) {
 }
 
 Manifest parse_body(const json& value, const std::string& source) {
-  if (value.at("version") != kVersion)
-    fail(Fault::kData, source, ": has format version ", value.at("version").dump(), ", this Takt reads ",
-         kVersion, "\n  load it with the Takt that wrote it");
+  const json& version = value.at("version");
+  if (!version.is_number_integer() || version < kFirstVersion || version > kVersion)
+    fail(Fault::kData, source, ": has format version ", version.dump(), ", this Takt reads ", kFirstVersion,
+         " to ", kVersion, "\n  load it with the Takt that wrote it");
   Manifest manifest;
   value.at("step").get_to(manifest.cursor.step);
   value.at("samples").get_to(manifest.cursor.samples);
   value.at("seed").get_to(manifest.cursor.seed);
   value.at("best_valid_loss").get_to(manifest.cursor.best_valid_loss);
   value.at("effective_job").get_to(manifest.cursor.effective_job);
+  if (version > kFirstVersion) {
+    value.at("compared").at("version").get_to(manifest.cursor.compared.version);
+    value.at("compared").at("facts").get_to(manifest.cursor.compared.facts);
+  }
   for (const json& entry : value.at("files")) {
     ManifestFile& file = manifest.files.emplace_back();
     entry.at("name").get_to(file.name);

@@ -31,8 +31,8 @@ RunDirectory create_run_directory(const std::filesystem::path& runs_root, const 
 // The directory the user named, made where it is absent and reused where it is there. Root only. Throws kIo.
 RunDirectory open_run_directory(const std::filesystem::path& directory);
 
-// Renames a file to the next free name (metrics.jsonl to metrics.2.jsonl), so that a new one does not wipe it.
-// Returns that name; empty, where there is no file or it is empty. Root only. Throws kIo.
+// Renames a file to the next free name (metrics.jsonl to metrics.2.jsonl), so that a new one does not wipe
+// it. Returns that name; empty, where there is no file or it is empty. Root only. Throws kIo.
 std::filesystem::path set_aside(const std::filesystem::path& file);
 
 // What was run, by whom and where, for whoever finds the directory later.
