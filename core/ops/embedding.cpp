@@ -112,19 +112,32 @@ std::size_t scratch_grad(const KernelNode& node) {
   return TokensByRow::num_bytes(node.output(0).dims[0].extent, node.input(1).num_elements());
 }
 
-constexpr std::int64_t kColumns = 64;  // that one thread sums up at once
+constexpr std::int64_t kLanes = 16;  // sums that are held in registers
+constexpr std::integral_constant<std::int64_t, kLanes> kLaneConstant;
 
-// Columns [first, first + kColumns) of the table. Threads own columns, so that every sum is added up in token order.
+// The sums of one row of the table, for `columns` columns: a constant, so that they stay in registers, or a number.
+template <class T, class Columns>
+void sum_tokens(std::span<const std::int32_t> positions, const T* dy, std::int64_t width, float* y,
+                Columns columns) {
+  double sums[kLanes] = {};
+  for (const std::int32_t position : positions) {
+    const T* x = dy + position * width;
+    for (std::int64_t c = 0; c < columns; ++c) sums[c] += static_cast<double>(to_float(x[c]));
+  }
+  for (std::int64_t c = 0; c < columns; ++c) y[c] = static_cast<float>(sums[c]);
+}
+
+// Columns [first, first + columns) of the table. Threads own columns, so that every sum is added up in token order.
 template <class T>
-void sum_columns(const TokensByRow& by_row, const T* dy, float* table, const Dims& dims, std::int64_t first) {
-  const std::int64_t columns = dims[1].extent, count = std::min(kColumns, columns - first);
+void sum_rows(const TokensByRow& by_row, const T* dy, float* table, const Dims& dims, std::int64_t first,
+              std::int64_t columns) {
+  const std::int64_t width = dims[1].extent, last = first + columns;
   for (std::int64_t row = 0; row < dims[0].extent; ++row) {
-    double sums[kColumns] = {};
-    for (std::int32_t p = by_row.first[row]; p < by_row.first[row + 1]; ++p) {
-      const T* x = dy + by_row.positions[p] * columns + first;
-      for (std::int64_t c = 0; c < count; ++c) sums[c] += static_cast<double>(to_float(x[c]));
-    }
-    for (std::int64_t c = 0; c < count; ++c) table[row * columns + first + c] = static_cast<float>(sums[c]);
+    const std::span positions(by_row.positions + by_row.first[row], by_row.positions + by_row.first[row + 1]);
+    float* y = table + row * width;
+    std::int64_t c = first;
+    for (; c + kLanes <= last; c += kLanes) sum_tokens(positions, dy + c, width, y + c, kLaneConstant);
+    if (c < last) sum_tokens(positions, dy + c, width, y + c, last - c);
   }
 }
 
@@ -136,8 +149,8 @@ Kernel cpu_grad(const KernelNode& node) {
             threads = node.num_threads](const KernelArgs& k) {
       TokensByRow by_row(k.scratch, dims[0].extent);
       by_row.sort(k.input<std::int32_t>(1), n, dims[0].extent, rows);
-      parallel_for(threads, (dims[1].extent + kColumns - 1) / kColumns, [&](std::int64_t block) {
-        sum_columns(by_row, k.input<T>(0), k.output<float>(0), dims, block * kColumns);
+      parallel_columns(threads, dims[1].extent, [&](std::int64_t first, std::int64_t columns) {
+        sum_rows(by_row, k.input<T>(0), k.output<float>(0), dims, first, columns);
       });
     };
   });

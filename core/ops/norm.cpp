@@ -154,9 +154,7 @@ void grad_rows(const KernelArgs& k, Rows rows, bool centered, int num_threads) {
 
 // Threads own blocks of columns, so that every sum is added up in row order, in double: there may be thousands of rows.
 void grad_columns(const KernelArgs& k, Rows rows, bool centered, int num_threads) {
-  constexpr std::int64_t kColumns = 64;
-  parallel_for(num_threads, (rows.width + kColumns - 1) / kColumns, [&](std::int64_t block) {
-    const std::int64_t first = block * kColumns, columns = std::min(kColumns, rows.width - first);
+  parallel_columns(num_threads, rows.width, [&](std::int64_t first, std::int64_t columns) {
     double weight_sums[kColumns] = {}, bias_sums[kColumns] = {};
     for (std::int64_t r = 0; r < rows.count; ++r) {
       const float *dy = k.input<float>(0) + r * rows.width + first,

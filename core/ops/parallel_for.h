@@ -41,4 +41,15 @@ void parallel_blocks(int num_threads, std::int64_t num_items, const Body& body) 
   });
 }
 
+inline constexpr std::int64_t kColumns = 64;  // that one thread sums over rows at once, in order
+
+// Calls body(first, columns) for [0, width) in blocks of at most kColumns columns.
+template <class Body>
+void parallel_columns(int num_threads, std::int64_t width, const Body& body) {
+  parallel_for(num_threads, (width + kColumns - 1) / kColumns, [&](std::int64_t block) {
+    const std::int64_t first = block * kColumns;
+    body(first, width - first < kColumns ? width - first : kColumns);
+  });
+}
+
 }  // namespace takt

@@ -133,8 +133,6 @@ float run_max(const T* x, std::int64_t num_elements) {
   return *std::max_element(lanes, lanes + 8);
 }
 
-constexpr std::int64_t kColumns = 64;
-
 // y[i] = the sum or maximum over rows of `columns` <= kColumns neighbours, `inner` apart. Long sums are kept in double.
 template <class T, class Out, class Accumulator, class Op>
 void reduce_columns(const T* x, Out* y, std::int64_t inner, std::int64_t columns, const Existing& e,
