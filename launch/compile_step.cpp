@@ -79,8 +79,8 @@ Graph build_update(const Graph& micro_batch, const Job& job) {
     }
   for (const ValueId gradient : gradients)
     squares.push_back(sum_squares(graph, gradient, graph.value(gradient).name + ".square"));
-  const ClipFactor clip =
-      clip_factor(graph, add(graph, squares, "grad_norm.square"), job.train.grad_clip, std::string(kGradNorm));
+  const ClipFactor clip = clip_factor(graph, add(graph, squares, "grad_norm.square"), job.train.grad_clip,
+                                      std::string(kGradNorm));
   const ValueId hyper = graph.input(std::string(kHyper), {{{"hyper", 3}}, DType::kF32});
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     std::vector<ValueId> state;
@@ -163,7 +163,8 @@ class PlanBuilder {
   }
 
   Graph derive(std::string_view name, const Graph& lowered) const {
-    Graph reading = reading_derived(lowered, find_shard(job_.mesh.shard) == Shard::kNone ? Copies::kCasts : Copies::kAll);
+    Graph reading =
+        reading_derived(lowered, find_shard(job_.mesh.shard) == Shard::kNone ? Copies::kCasts : Copies::kAll);
     observe("derive", name, reading);
     return reading;
   }

@@ -24,16 +24,18 @@ BatchPlan plan_batch(const Job& job, const Mesh& mesh);
 inline constexpr std::string_view kTokens = "tokens";
 inline constexpr std::string_view kTargets = "targets";
 inline constexpr std::string_view kHyper = "hyper";
-inline constexpr std::string_view kLosses = "loss";  // of every token of a validation micro-batch: [batch, seq]
+inline constexpr std::string_view kLosses =
+    "loss";  // of every token of a validation micro-batch: [batch, seq]
 inline constexpr std::string_view kLossOfStep = "loss.of_step";  // the mean over the global batch
 inline constexpr std::string_view kGradNorm = "grad_norm";       // before clipping
 
 // Programs.
-inline constexpr std::string_view kMicroBatch = "micro_batch";  // forward and backward, adds to the accumulators
-inline constexpr std::string_view kUpdate = "update";           // reduces and clips gradients, updates
-inline constexpr std::string_view kRefresh = "refresh";         // copies of parameters, where there are any
-inline constexpr std::string_view kConstants = "constants";     // tables that never change, where there are any
-inline constexpr std::string_view kEvaluate = "evaluate";       // the losses of a validation micro-batch
+inline constexpr std::string_view kMicroBatch =
+    "micro_batch";                                           // forward and backward, adds to the accumulators
+inline constexpr std::string_view kUpdate = "update";        // reduces and clips gradients, updates
+inline constexpr std::string_view kRefresh = "refresh";      // copies of parameters, where there are any
+inline constexpr std::string_view kConstants = "constants";  // tables that never change, where there are any
+inline constexpr std::string_view kEvaluate = "evaluate";    // the losses of a validation micro-batch
 
 // Sees a program after each pass of pass_names().
 using PassObserver = std::function<void(std::string_view pass, std::string_view program, const Graph& graph)>;

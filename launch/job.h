@@ -32,7 +32,7 @@ struct MeshConfig {
   std::int64_t data = 1;  // 0: what the other axes leave
   std::int64_t tensor = 1;
   std::string shard = "none";  // none | optimizer
-  double bucket_bytes = 0;  // 0: chosen from the data-parallel degree
+  double bucket_bytes = 0;     // 0: chosen from the data-parallel degree
 };
 
 struct CheckpointConfig {

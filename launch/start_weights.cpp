@@ -37,8 +37,7 @@ bool began_from(const RunDirectory& directory, const std::string& resume) {
          read_text_file(file, kMostPathBytes) == text_of_place(resume) + "\n";
 }
 
-void resume_from_path(const path& from, Trainer& trainer, Communicator& comm,
-                      const Notice& notice) {
+void resume_from_path(const path& from, Trainer& trainer, Communicator& comm, const Notice& notice) {
   if (!ask_root_whether(comm, [&] { return std::filesystem::is_directory(from / "checkpoint"); }))
     return resume_from(from, trainer, comm, notice);
   if (!resume_newest(from / "checkpoint", trainer, comm, notice))

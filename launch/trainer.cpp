@@ -17,9 +17,11 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-std::vector<AxisRange> ranges_of(const PersistentValue& value, const Mesh& mesh, std::span<const int> coordinates) {
+std::vector<AxisRange> ranges_of(const PersistentValue& value, const Mesh& mesh,
+                                 std::span<const int> coordinates) {
   std::vector<AxisRange> ranges;
-  for (const Dim& dim : value.global_dims) ranges.push_back(range_of(dim, value.placement, mesh, coordinates));
+  for (const Dim& dim : value.global_dims)
+    ranges.push_back(range_of(dim, value.placement, mesh, coordinates));
   return ranges;
 }
 
@@ -117,18 +119,22 @@ StepResult Trainer::step(const TokenDataset& data, const DataOrder& order) {
     const bool is_run = action.kind == Action::Kind::kRun;
     const std::string_view program = plan_.programs[static_cast<std::size_t>(action.program)].name;
     if (is_run && program == kMicroBatch) {
-      const std::int64_t first = cursor_.samples + (data_rank() * batch_.num_micro_batches + action.micro_batch) *
-                                                       batch_.micro_batch;
-      for (std::size_t i = 0; i < samples_.size(); ++i) samples_[i] = order.at(first + static_cast<std::int64_t>(i));
+      const std::int64_t first =
+          cursor_.samples +
+          (data_rank() * batch_.num_micro_batches + action.micro_batch) * batch_.micro_batch;
+      for (std::size_t i = 0; i < samples_.size(); ++i)
+        samples_[i] = order.at(first + static_cast<std::int64_t>(i));
       world_.note_progress({.doing = "reading data", .step = cursor_.step + 1});
       load_micro_batch(data, action.micro_batch);
     }
     world_.note_progress({.doing = program});
     if (is_run && program == kUpdate) result.forward_backward_s = seconds_since(start);
     executor_.run(action);
+    if (is_run && program == kUpdate) {  // outputs are there until the next program runs
+      result.loss = static_cast<double>(scalar(kLossOfStep));
+      result.grad_norm = static_cast<double>(scalar(kGradNorm));
+    }
   }
-  result.loss = static_cast<double>(scalar(kLossOfStep));
-  result.grad_norm = static_cast<double>(scalar(kGradNorm));
   result.lr = static_cast<double>(hyper.lr);
   result.update_s = seconds_since(start) - result.forward_backward_s;
   result.collective_s = executor_.collective_time_s();
@@ -205,7 +211,8 @@ bool Trainer::weights_are_finite() {
   std::int32_t any_bad = 0;
   for (const PersistentValue& value : plan_.table.values())
     if (value.role == Role::kParameter)
-      for (const float weight : host_span<float>(executor_, value.name)) any_bad |= std::isfinite(weight) ? 0 : 1;
+      for (const float weight : host_span<float>(executor_, value.name))
+        any_bad |= std::isfinite(weight) ? 0 : 1;
   world_.all_reduce(&any_bad, 1, DType::kI32, ReduceOp::kMax, {"weights that are not finite"});
   return any_bad == 0;
 }

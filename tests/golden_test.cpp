@@ -178,8 +178,8 @@ void load_inputs(const Graph& local, const Mesh& mesh, const Arrays& inputs, Cpu
 }
 
 // The largest difference of this rank's part from the whole, as a fraction of the whole's largest element.
-double worst_error(const Value& value, const Mesh& mesh, CpuExecutor& executor,
-                   std::span<const float> found, const std::vector<double>& wanted) {
+double worst_error(const Value& value, const Mesh& mesh, CpuExecutor& executor, std::span<const float> found,
+                   const std::vector<double>& wanted) {
   const std::vector<std::int64_t> elements = global_elements(value, mesh, executor.coordinates());
   double largest = 0, worst = 0;
   for (const double x : wanted) largest = std::max(largest, std::abs(x));
@@ -196,7 +196,8 @@ void expect_executor_agrees(const std::string& family, const Mesh& mesh) {
   const Golden golden = load(family);
   const std::vector<Array> values = interpret(golden.graph, golden.inputs);
   StepPlan plan{.mesh = mesh};
-  add_program(plan, "golden", parallelize(golden.graph.pruned(), mesh, sharding_rules(Shard::kNone), plan.table));
+  add_program(plan, "golden",
+              parallelize(golden.graph.pruned(), mesh, sharding_rules(Shard::kNone), plan.table));
   finish(plan);
   const Graph& local = plan.programs[0].graph;
   run_ranks(mesh.num_ranks(), [&](Communicator& world) {

@@ -120,7 +120,7 @@ std::map<std::string, std::vector<float>> empty_weights(std::span<const TensorSh
 }
 
 Training train(const Job& job, int data, int tensor, int num_threads = 1) {
-  const Mesh mesh{{{"data", data}, {"tensor", tensor}}};
+  const Mesh mesh{{{"data", data, 1}, {"tensor", tensor}}};
   const StepPlan plan = compile_step(job, mesh, num_threads);
   const DataOrder order(job.seed, datasets().train.num_samples(kSeq));
   Training run;
@@ -225,6 +225,29 @@ TEST_P(MeshEquality, AnyMeshEqualsOneRank) {
     }
 }
 
+// ZeRO-1 changes where state lies, not what it is; also where tensor cuts the same axis, and where nothing divides.
+TEST_P(MeshEquality, ShardedOptimizerStateEqualsOneRank) {
+  Job job = job_;
+  job.mesh.shard = "optimizer";
+  for (const auto& [data, tensor] : {std::pair(2, 1), {4, 1}, {2, 2}, {4, 2}}) {
+    SCOPED_TRACE(concat("data=", data, " tensor=", tensor));
+    expect_close(train(job, data, tensor), alone_, {});
+  }
+}
+
+// Matrix products in bf16 keep 8 bits of every factor; what they are rounded from and summed into is f32.
+TEST_P(MeshEquality, MixedPrecisionStaysNearFullPrecision) {
+  Job job = job_;
+  job.train.precision = "bf16";
+  const Tolerances one_step{.loss = 2e-2, .grad_norm = 0.15, .weight = 0.2};
+  const Training alone = train(job, 1, 1);
+  EXPECT_LE(relative(alone.losses.front(), alone_.losses.front()), 1e-3);
+  EXPECT_LE(relative(alone.grad_norms.front(), alone_.grad_norms.front()), 1e-2);
+  expect_close(alone, alone_, one_step);
+  job.mesh.shard = "optimizer";
+  expect_close(train(job, 2, 2), alone, one_step);
+}
+
 TEST_P(MeshEquality, SameLayoutGivesTheSameBits) {
   expect_same_bits(train(job_, 2, 2), train(job_, 2, 2));
 }
@@ -237,6 +260,22 @@ TEST_P(MeshEquality, BucketSizeDoesNotChangeABit) {
 
 TEST_P(MeshEquality, HoldsForAnyNumberOfThreads) {
   expect_close(train(job_, 1, 2, 2), train(job_, 1, 2), {1e-5, 1e-5, 1e-5});
+}
+
+// Source: Rajbhandari et al. 2020: with d data ranks a rank keeps 1/d of the optimizer state and of the masters.
+TEST(ShardedOptimizer, KeepsItsShareOfTheState) {
+  Job job = job_of(llama(4, 32, false), "adamw");
+  const auto bytes = [&](int data, Role role) {
+    return static_cast<double>(
+        compile_step(job, {{{"data", data, 1}, {"tensor", 1}}}, 1).arena.bytes_by_role.at(role));
+  };
+  const double state = bytes(1, Role::kState), masters = bytes(1, Role::kParameter);
+  job.mesh.shard = "optimizer";
+  for (const int data : {2, 4}) {
+    EXPECT_NEAR(bytes(data, Role::kState) * data / state, 1.0, 0.05) << data;
+    EXPECT_NEAR(bytes(data, Role::kParameter) * data / masters, 1.0, 0.05) << data;
+    EXPECT_NEAR(bytes(data, Role::kDerived) / masters, 1.0, 0.05) << "the whole weights that the model reads";
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, MeshEquality, testing::ValuesIn(cases()),

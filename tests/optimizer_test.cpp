@@ -105,8 +105,9 @@ class CpuUpdate {
  private:
   static StepPlan plan_of(const OptimizerConfig& config, bool decays) {
     StepPlan plan{.mesh = kOneRank};
-    add_program(plan, "update",
-                parallelize(update_graph(config, decays), kOneRank, sharding_rules(Shard::kNone), plan.table));
+    add_program(
+        plan, "update",
+        parallelize(update_graph(config, decays), kOneRank, sharding_rules(Shard::kNone), plan.table));
     finish(plan);
     return plan;
   }

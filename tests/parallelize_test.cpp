@@ -60,8 +60,8 @@ std::vector<Collective> collectives_of(const StepPlan& plan, std::string_view pr
   for (const Node& node : graph.nodes()) {
     if (!communicates(node)) continue;
     const Value& value = graph.value(node.inputs[0]);
-    found.push_back({node.op->name, to_string(node.mesh_axes), node.name, value.global_dims, node.inputs.size(),
-                     value.name.starts_with("d.")});
+    found.push_back({node.op->name, to_string(node.mesh_axes), node.name, value.global_dims,
+                     node.inputs.size(), value.name.starts_with("d.")});
   }
   return found;
 }

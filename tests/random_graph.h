@@ -204,7 +204,8 @@ class Generator {
     const auto heads = [&](const Axis& axis, std::int64_t extent) {
       return projected(x, {{axis, extent}, {"head_dim", head_dim_}});
     };
-    const ValueId q = rotary(graph_, heads("heads", heads_), rotary_table(graph_, seq_, head_dim_ / 2, 100.0, name("table")), name("rotary"));
+    const ValueId q = rotary(graph_, heads("heads", heads_),
+                             rotary_table(graph_, seq_, head_dim_ / 2, 100.0, name("table")), name("rotary"));
     return attention(graph_, q, heads("kv_heads", kv_heads_), heads("kv_heads", kv_heads_),
                      name("attention"));
   }

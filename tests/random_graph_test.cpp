@@ -69,10 +69,7 @@ void for_each_held(const Value& value, const Mesh& mesh, std::span<const int> co
 class RankRun {
  public:
   RankRun(const StepPlan& plan, const Expected& expected, Communicator& world)
-      : plan_(plan),
-        expected_(expected),
-        groups_(plan, world),
-        executor_(plan, world.rank(), groups_) {}
+      : plan_(plan), expected_(expected), groups_(plan, world), executor_(plan, world.rank(), groups_) {}
 
   std::string run() {
     executor_.run(Action{Action::Kind::kClearAccumulators});
@@ -94,7 +91,8 @@ class RankRun {
       const bool is_index = value.desc.dtype == DType::kI32;
       const std::span<std::int32_t> indices =
           is_index ? host_span<std::int32_t>(executor_, value.name) : std::span<std::int32_t>();
-      const std::span<float> numbers = is_index ? std::span<float>() : host_span<float>(executor_, value.name);
+      const std::span<float> numbers =
+          is_index ? std::span<float>() : host_span<float>(executor_, value.name);
       for_each_held(value, plan_.mesh, executor_.coordinates(), [&](std::size_t local, std::size_t global) {
         if (is_index)
           indices[local] = static_cast<std::int32_t>(array.data[global]);
@@ -128,9 +126,10 @@ class RankRun {
   CpuExecutor executor_;
 };
 
-std::string run_on(const RandomStep& step, const Expected& expected, const Mesh& mesh) {
+std::string run_on(const RandomStep& step, const Expected& expected, const Mesh& mesh,
+                   const ShardingRules& rules = sharding_rules(Shard::kNone)) {
   // Small buckets, so that some hold several gradients and there are several of them.
-  const StepPlan plan = compile(step, mesh, 1024);
+  const StepPlan plan = compile(step, mesh, 1024, rules);
   std::vector<std::string> wrong(static_cast<std::size_t>(mesh.num_ranks()));
   run_ranks(mesh.num_ranks(), [&](Communicator& world) {
     wrong[static_cast<std::size_t>(world.rank())] = RankRun(plan, expected, world).run();
@@ -160,6 +159,38 @@ TEST_P(RandomGraph, EqualsTheReferenceOnAnyMesh) {
         ASSERT_EQ(wrong, "") << "seed " << seed << " on " << to_string(mesh) << ", global graph:\n"
                              << to_string(step.micro_batch);
       }
+  }
+}
+
+// Several mesh axes on one tensor axis: the batch over replica and data, model axes over tensor and inner, in either
+// order of the cuts.
+ShardingRules nested_rules() {
+  ShardingRules rules = sharding_rules(Shard::kNone);
+  for (const ShardingRule& rule : sharding_rules(Shard::kNone))
+    rules.push_back({rule.axis, rule.mesh_axis == "data" ? "replica" : "inner", rule.uneven});
+  return rules;
+}
+
+TEST_P(RandomGraph, EqualsTheReferenceWhereCutsNest) {
+  const Mesh meshes[] = {{{{"replica", 2}, {"data", 2}, {"tensor", 2}}},
+                         {{{"data", 2}, {"inner", 2}, {"tensor", 2}}},
+                         {{{"data", 1}, {"inner", 2, 1}, {"tensor", 2}}},
+                         {{{"replica", 2, 1}, {"data", 2}, {"inner", 2, 1}, {"tensor", 2}}}};
+  for (std::uint64_t seed = GetParam(); seed < GetParam() + kSeedsATest / 2; ++seed) {
+    const RandomStep step = random_step(seed);
+    const Expected expected = expect(step);
+    for (const Mesh& mesh : meshes) {
+      std::string wrong;
+      try {
+        wrong = run_on(step, expected, mesh, nested_rules());
+      } catch (const std::exception& error) {
+        wrong = error.what();
+      }
+      ASSERT_TRUE(wrong.empty()) << "seed " << seed << " on " << to_string(mesh) << ", cuts in order "
+                                 << testing::PrintToString(mesh.cut_order()) << ": " << wrong
+                                 << ", global graph:\n"
+                                 << to_string(step.micro_batch);
+    }
   }
 }
 

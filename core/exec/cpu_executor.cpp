@@ -26,14 +26,16 @@ CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, const MeshGroups& group
   set_cpu_threads(plan.num_threads);
   for (std::size_t p = 0; p < plan.programs.size(); ++p) {
     std::vector<Call>& calls = programs_.emplace_back();
-    for (std::size_t n = 0; n < plan.programs[p].graph.nodes().size(); ++n) calls.push_back(prepare(p, n, groups));
+    for (std::size_t n = 0; n < plan.programs[p].graph.nodes().size(); ++n)
+      calls.push_back(prepare(p, n, groups));
   }
 }
 
 CpuExecutor::~CpuExecutor() = default;
 
 std::byte* CpuExecutor::address(std::size_t program, ValueId id, int slot) const {
-  std::byte* first = arena_.get() + plan_.arena.programs[program].value_offsets[static_cast<std::size_t>(id.index)];
+  std::byte* first =
+      arena_.get() + plan_.arena.programs[program].value_offsets[static_cast<std::size_t>(id.index)];
   const Value& value = plan_.programs[program].graph.value(id);
   if (slot == 0 || value.role != Role::kInput) return first;
   return first + static_cast<std::size_t>(slot) * plan_.arena.persistents.at(value.name).slot_stride;
@@ -111,9 +113,10 @@ void CpuExecutor::clear_accumulators() {
 std::byte* CpuExecutor::storage(std::string_view name, std::size_t first, std::size_t num_bytes,
                                 int micro_batch) const {
   const StepPlan::Location at = plan_.locate(name);
-  TAKT_ASSERT(first + num_bytes <= at.desc.num_bytes(), "'", name, "' is ", at.desc, ", not bytes ", first, " to ",
-              first + num_bytes);
-  return arena_.get() + at.offset + at.slot_stride * static_cast<std::size_t>(micro_batch % kInputSlots) + first;
+  TAKT_ASSERT(first + num_bytes <= at.desc.num_bytes(), "'", name, "' is ", at.desc, ", not bytes ", first,
+              " to ", first + num_bytes);
+  return arena_.get() + at.offset + at.slot_stride * static_cast<std::size_t>(micro_batch % kInputSlots) +
+         first;
 }
 
 std::span<const float> CpuExecutor::output(std::size_t program, std::size_t number) const {

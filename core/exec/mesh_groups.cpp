@@ -6,7 +6,8 @@
 namespace takt {
 
 MeshGroups::MeshGroups(const StepPlan& plan, Communicator& world) {
-  TAKT_ASSERT(plan.mesh.num_ranks() == world.size(), "mesh ", to_string(plan.mesh), " on ", world.size(), " ranks");
+  TAKT_ASSERT(plan.mesh.num_ranks() == world.size(), "mesh ", to_string(plan.mesh), " on ", world.size(),
+              " ranks");
   for (const Program& program : plan.programs)
     for (const Node& node : program.graph.nodes()) {
       if (!node.op->needs_group) continue;

@@ -64,7 +64,8 @@ ValueId Graph::parameter(const std::string& name, TensorDesc desc, ParameterInfo
 }
 
 ValueId Graph::persistent(const std::string& name, TensorDesc desc, Role role, const std::string& of) {
-  TAKT_ASSERT(is_persistent(role) && !outside_.contains(name), "persistent value '", name, "' exists already");
+  TAKT_ASSERT(is_persistent(role) && !outside_.contains(name), "persistent value '", name,
+              "' exists already");
   return add_value({.name = name, .desc = std::move(desc), .role = role, .of = of});
 }
 
@@ -181,7 +182,8 @@ std::string to_string(const Graph& graph) {
   for (const Node& node : graph.nodes()) {
     std::string line;
     for (const ValueId id : node.outputs) line += (line.empty() ? "" : ", ") + describe(id);
-    line += " = " + node.op->name + (node.mesh_axes.empty() ? "" : "<" + to_string(node.mesh_axes) + ">") + "(";
+    line +=
+        " = " + node.op->name + (node.mesh_axes.empty() ? "" : "<" + to_string(node.mesh_axes) + ">") + "(";
     for (std::size_t i = 0; i < node.inputs.size(); ++i)
       line += (i ? ", %" : "%") + std::to_string(node.inputs[i].index);
     line += ")";

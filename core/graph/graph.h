@@ -20,7 +20,7 @@ enum class Role {
   kParameter,     // persists; saved in checkpoints and exports
   kState,         // persists; optimizer state, saved in checkpoints
   kAccumulator,   // persists within a step: zero at its start, consumed by the update program
-  kDerived,       // persists; computed from parameters by the refresh program, or once at the start. Never saved
+  kDerived,  // persists; computed from parameters by the refresh program, or once at the start. Never saved
 };
 bool is_persistent(Role role);
 std::string_view name_of(Role role);

@@ -65,10 +65,11 @@ struct OpPlacement {
 // sums; and partial sums in the inputs in which it is linear, all others replicated and all outputs partial sums.
 struct PlacementRule {
   static constexpr int kAll = -1;
-  AxisNames whole = {};                          // axes that are never sharded,
+  AxisNames whole = {};                           // axes that are never sharded,
   std::optional<std::size_t> whole_last_of = {};  // and the last axis of this input,
-  std::string whole_attr = {};                   // and the one that this attribute names
-  std::vector<std::vector<int>> linear_in = {};  // each: inputs that may be partial sums together; {kAll}: all of them
+  std::string whole_attr = {};                    // and the one that this attribute names
+  std::vector<std::vector<int>> linear_in =
+      {};  // each: inputs that may be partial sums together; {kAll}: all of them
 };
 
 // The piece of a sharded axis that this rank holds, for ops that count along the axis (look-ups, masks).
@@ -94,7 +95,8 @@ struct KernelArgs {
   std::span<void* const> inputs;
   std::span<void* const> outputs;
   void* scratch = nullptr;
-  StreamHandle stream = nullptr;  // on which a GPU kernel is queued; null on the CPU, where it is done on return
+  StreamHandle stream =
+      nullptr;  // on which a GPU kernel is queued; null on the CPU, where it is done on return
 
   template <class T>
   const T* input(std::size_t i) const {

@@ -10,7 +10,8 @@ Rewriter::Rewriter(const Graph& from, Outside outside) : from_(from), moved_(fro
 
 ValueId Rewriter::at(ValueId old) {
   ValueId& now = moved_[static_cast<std::size_t>(old.index)];
-  if (now.index < 0 && from_.value(old).role != Role::kIntermediate) now = result_.add_outside(from_.value(old));
+  if (now.index < 0 && from_.value(old).role != Role::kIntermediate)
+    now = result_.add_outside(from_.value(old));
   TAKT_ASSERT(now.index >= 0, "rewriting: '", from_.value(old).name, "' is not there yet");
   return now;
 }

@@ -60,7 +60,8 @@ class Path {
   bool take_best() {
     int best = -1, best_order = 3;
     for (std::size_t m = 0; m < to_.size(); ++m) {
-      if (now_[m] == to_[m] || !may_cut(now_, now_[m], m, mesh_) || !may_cut(now_, next(m), m, mesh_) || waits(m))
+      if (now_[m] == to_[m] || !may_cut(now_, now_[m], m, mesh_) || !may_cut(now_, next(m), m, mesh_) ||
+          waits(m))
         continue;
       const int order = order_of(now_[m], next(m));
       if (order < best_order) {
@@ -73,12 +74,12 @@ class Path {
     return true;
   }
 
-  // Every axis that is wrong waits for a cut inside its own that is right: that one is gathered and cut again later.
+  // Every axis that is wrong waits for a cut inside its own: that one is gathered, and cut again later where it was right.
   void peel_blocking_cut() {
     const std::vector<int> order = mesh_.cut_order();
     for (std::size_t i = order.size(); i-- > 0;) {
       const auto m = static_cast<std::size_t>(order[i]);
-      if (!now_[m].is_sharded() || !may_cut(now_, now_[m], m, mesh_) || now_[m] != to_[m]) continue;
+      if (!now_[m].is_sharded() || !may_cut(now_, now_[m], m, mesh_)) continue;
       const bool blocks = std::any_of(order.begin(), order.end(), [&](int other) {
         const auto o = static_cast<std::size_t>(other);
         const bool same_axis = (now_[o].is_sharded() && now_[o].axis == now_[m].axis) ||
@@ -117,27 +118,30 @@ double bytes_of(const TensorDesc& global, const Placement& placement, const Mesh
   return static_cast<double>(TensorDesc{local_dims(global.dims, placement, mesh), global.dtype}.num_bytes());
 }
 
-double price_of(const ConversionStep& step, const Placement& before, const TensorDesc& global, const Mesh& mesh) {
+double price_of(const ConversionStep& step, const Placement& before, const TensorDesc& global,
+                const Mesh& mesh) {
   const double in = bytes_of(global, before, mesh), out = bytes_of(global, step.after, mesh);
   const AxisPlacement &from = step.from, &to = step.to;
   const bool is_real = is_floating(global.dtype);
   if (from.is_replicated())
-    return to.is_sharded() ? kLocalShare * out
+    return to.is_sharded()                          ? kLocalShare * out
            : is_real && to.reduce == ReduceOp::kSum ? kLocalShare * out
                                                     : kImpossible;
   if (!is_real) return kImpossible;  // indices are never reduced or gathered
-  if (from.is_partial()) return to.is_partial() ? kImpossible : kLatencyBytes + in * (to.is_sharded() ? 1 : 2);
+  if (from.is_partial())
+    return to.is_partial() ? kImpossible : kLatencyBytes + in * (to.is_sharded() ? 1 : 2);
   return kLatencyBytes + (to.is_sharded() ? in : out);
 }
 
 }  // namespace
 
-std::vector<ConversionStep> conversion_path(const Placement& from, const Placement& to, const TensorDesc& global,
-                                            const Mesh& mesh) {
+std::vector<ConversionStep> conversion_path(const Placement& from, const Placement& to,
+                                            const TensorDesc& global, const Mesh& mesh) {
   return Path(from, to, global, mesh).find();
 }
 
-double conversion_price(const Placement& from, const Placement& to, const TensorDesc& global, const Mesh& mesh) {
+double conversion_price(const Placement& from, const Placement& to, const TensorDesc& global,
+                        const Mesh& mesh) {
   double price = 0;
   Placement before = from;
   for (const ConversionStep& step : conversion_path(from, to, global, mesh)) {

@@ -24,11 +24,12 @@ struct ConversionStep {
 
 // The steps from one placement of a global tensor to another. What shrinks the local tensor comes first, what grows it
 // last; several cuts of one tensor axis are peeled from the innermost. Empty if nothing is to be done.
-std::vector<ConversionStep> conversion_path(const Placement& from, const Placement& to, const TensorDesc& global,
-                                            const Mesh& mesh);
+std::vector<ConversionStep> conversion_path(const Placement& from, const Placement& to,
+                                            const TensorDesc& global, const Mesh& mesh);
 
 // Bytes that the path moves on a rank, by local sizes; kImpossible if a step cannot be taken (indices are never reduced
 // or gathered, maxima have no inverse).
-double conversion_price(const Placement& from, const Placement& to, const TensorDesc& global, const Mesh& mesh);
+double conversion_price(const Placement& from, const Placement& to, const TensorDesc& global,
+                        const Mesh& mesh);
 
 }  // namespace takt

@@ -58,7 +58,8 @@ Graph build_constants(const Graph& program, const Graph& reading) {
     const Value& output = program.value(node.outputs[0]);
     if (!reading.find(output.name) || graph.find(output.name)) continue;
     const ValueId target = derived(graph, output.name, output.desc, {});
-    assign(graph, target, graph.append_one(*node.op, {}, node.attrs, output.name + ".computed"), output.name + ".assigned");
+    assign(graph, target, graph.append_one(*node.op, {}, node.attrs, output.name + ".computed"),
+           output.name + ".assigned");
   }
   return graph;
 }

@@ -119,8 +119,9 @@ ProgramMemory plan_program(const Graph& graph, const Mesh& mesh, int num_threads
   for (std::size_t v = 0; v < num_values; ++v) {
     const std::size_t root = storages.root(v);
     const Value& owner = graph.values()[root];
-    memory.value_offsets.push_back(owner.role != Role::kIntermediate ? arena.persistents.at(owner.name).offset
-                                                             : arena.persistent_bytes + blocks[root].offset);
+    memory.value_offsets.push_back(owner.role != Role::kIntermediate
+                                       ? arena.persistents.at(owner.name).offset
+                                       : arena.persistent_bytes + blocks[root].offset);
   }
   for (std::size_t n = 0; n < num_nodes; ++n)
     memory.scratch_offsets.push_back(arena.persistent_bytes + blocks[num_values + n].offset);
@@ -128,7 +129,8 @@ ProgramMemory plan_program(const Graph& graph, const Mesh& mesh, int num_threads
 }
 
 // Members of buckets first, side by side in the bucket's order; then everything else.
-void plan_persistents(const PersistentTable& table, std::span<const Graph* const> programs, ArenaPlan& arena) {
+void plan_persistents(const PersistentTable& table, std::span<const Graph* const> programs,
+                      ArenaPlan& arena) {
   const auto place = [&](const PersistentValue& value) {
     const bool is_input = value.role == Role::kInput;
     const std::size_t num_bytes = aligned(value.desc.num_bytes());

@@ -19,12 +19,14 @@
 namespace takt {
 namespace {
 
-constexpr double kParameterMoves = 1e6;  // how much dearer moving a parameter is: only where there is no other way
-constexpr double kAtRest = 1 - 1e-9;     // the discount for needing no conversion: breaks exact ties only
+constexpr double kParameterMoves =
+    1e6;  // how much dearer moving a parameter is: only where there is no other way
+constexpr double kAtRest = 1 - 1e-9;  // the discount for needing no conversion: breaks exact ties only
 
 class Parallelizer {
  public:
-  Parallelizer(const Graph& global, const Mesh& mesh, const ShardingRules& rules, const PersistentTable& known)
+  Parallelizer(const Graph& global, const Mesh& mesh, const ShardingRules& rules,
+               const PersistentTable& known)
       : global_(global), mesh_(mesh), rules_(rules), known_(known), versions_(global.values().size()) {}
 
   Graph run() {
@@ -49,7 +51,9 @@ class Parallelizer {
   };
 
   std::vector<Version>& versions(ValueId id) { return versions_[static_cast<std::size_t>(id.index)]; }
-  const std::vector<Version>& versions(ValueId id) const { return versions_[static_cast<std::size_t>(id.index)]; }
+  const std::vector<Version>& versions(ValueId id) const {
+    return versions_[static_cast<std::size_t>(id.index)];
+  }
 
   void place_outside_value(ValueId id) {
     const Value& value = global_.value(id);
@@ -133,8 +137,8 @@ class Parallelizer {
           best = std::move(candidate);
         }
       }
-      TAKT_REQUIRE(best, "mesh: op ", node.op->name, " '", node.name, "' cannot be placed over ", mesh_.axes[m].name,
-                   "=", mesh_.axes[m].size, describe_inputs(node, m),
+      TAKT_REQUIRE(best, "mesh: op ", node.op->name, " '", node.name, "' cannot be placed over ",
+                   mesh_.axes[m].name, "=", mesh_.axes[m].size, describe_inputs(node, m),
                    "\n  make the axes above divisible, or choose a smaller ", mesh_.axes[m].name);
       choice = std::move(*best);
     }
@@ -151,15 +155,16 @@ class Parallelizer {
 
   // Mesh axes up to `last` are decided in `choice`; inputs stay as they are along the others.
   double price_of(const Node& node, const OpArgs& args, const Choice& choice, std::size_t last) const {
-    if (!pieces_match(args, choice, last)) return kImpossible;
+    if (!pieces_match(args, choice, last) || !cuts_nest(choice, last)) return kImpossible;
     double conversions = 0, owed = 0;
     for (std::size_t i = 0; i < args.inputs.size(); ++i) {
-      if (!allowed(choice.inputs[i][last], args.inputs[i], last)) return kImpossible;
+      if (!allowed(choice.inputs[i], args.inputs[i], last)) return kImpossible;
       conversions += input_price(node, i, choice.inputs[i], last);
     }
     for (std::size_t i = 0; i < args.outputs.size(); ++i) {
-      if (!allowed(choice.outputs[i][last], args.outputs[i], last)) return kImpossible;
-      const TensorDesc local{local_dims(args.outputs[i].dims, choice.outputs[i], mesh_), args.outputs[i].dtype};
+      if (!allowed(choice.outputs[i], args.outputs[i], last)) return kImpossible;
+      const TensorDesc local{local_dims(args.outputs[i].dims, choice.outputs[i], mesh_),
+                             args.outputs[i].dtype};
       const auto bytes = static_cast<double>(local.num_bytes());
       const auto num_partial = std::count_if(choice.outputs[i].begin(), choice.outputs[i].end(),
                                              [](const AxisPlacement& axis) { return axis.is_partial(); });
@@ -170,9 +175,18 @@ class Parallelizer {
     return (conversions + owed) * (conversions == 0 ? kAtRest : 1.0);
   }
 
-  bool allowed(const AxisPlacement& placement, const TensorDesc& desc, std::size_t m) const {
-    return !placement.is_sharded() ||
-           may_shard(rules_, mesh_.axes[m], {placement.axis, desc.extent(placement.axis)});
+  bool allowed(const Placement& placement, const TensorDesc& desc, std::size_t last) const {
+    if (!placement[last].is_sharded()) return true;
+    const Dim dim{placement[last].axis, desc.extent(placement[last].axis)};
+    return may_shard(rules_, mesh_.axes[last], dim, num_pieces(placement, last));
+  }
+
+  // Into how many pieces do the mesh axes up to `last` cut the tensor axis that `last` cuts?
+  std::int64_t num_pieces(const Placement& placement, std::size_t last) const {
+    std::int64_t pieces = 1;
+    for (std::size_t m = 0; m <= last; ++m)
+      if (placement[m] == placement[last]) pieces *= mesh_.axes[m].size;
+    return pieces;
   }
 
   // Where an axis is split or merged (reshape), the pieces before and after match only if nothing is padded.
@@ -181,29 +195,52 @@ class Parallelizer {
     bool is_even = true;
     const auto look = [&](const TensorDesc& desc, const Placement& placement) {
       if (!placement[last].is_sharded()) return;
-      std::int64_t pieces = 1;
-      for (std::size_t m = 0; m <= last; ++m)
-        if (placement[m] == placement[last]) pieces *= mesh_.axes[m].size;
       const std::int64_t extent = desc.extent(placement[last].axis);
       extents.insert(extent);
-      is_even = is_even && extent % pieces == 0;
+      is_even = is_even && extent % num_pieces(placement, last) == 0;
     };
     for (std::size_t i = 0; i < args.inputs.size(); ++i) look(args.inputs[i], choice.inputs[i]);
     for (std::size_t i = 0; i < args.outputs.size(); ++i) look(args.outputs[i], choice.outputs[i]);
     return extents.size() < 2 || is_even;
   }
 
+  // Where an op takes two tensor axes in step (query heads and the key heads they share), a mesh axis may cut one of them
+  // alone only inside the pieces of those that cut both.
+  bool cuts_nest(const Choice& choice, std::size_t last) const {
+    const std::set<Axis> mine = axes_cut(choice, last);
+    for (std::size_t m = 0; m < last; ++m) {
+      const std::set<Axis> others = axes_cut(choice, m);
+      const bool share =
+          std::any_of(mine.begin(), mine.end(), [&](const Axis& axis) { return others.contains(axis); });
+      if (!share) continue;
+      const bool inside = mesh_.cuts_inside(static_cast<int>(last), static_cast<int>(m));
+      const std::set<Axis>&outer = inside ? others : mine, &inner = inside ? mine : others;
+      if (!std::includes(outer.begin(), outer.end(), inner.begin(), inner.end())) return false;
+    }
+    return true;
+  }
+
+  static std::set<Axis> axes_cut(const Choice& choice, std::size_t m) {
+    std::set<Axis> axes;
+    for (const std::vector<Placement>* placements : {&choice.inputs, &choice.outputs})
+      for (const Placement& placement : *placements)
+        if (placement[m].is_sharded()) axes.insert(placement[m].axis);
+    return axes;
+  }
+
   // The cheapest way from any version that the node may use. What is overwritten in place is used where it lies.
   double input_price(const Node& node, std::size_t input, const Placement& wanted, std::size_t last) const {
     const ValueId id = node.inputs[input];
     double best = kImpossible;
-    if (versions(id).empty()) return 0;  // an accumulator or derived value, which lies where its first use wants it
+    if (versions(id).empty())
+      return 0;  // an accumulator or derived value, which lies where its first use wants it
     if (is_overwritten(*node.op, input)) {
       const Placement& own = versions(id).front().placement;
       return std::equal(own.begin(), own.begin() + last + 1, wanted.begin()) ? 0 : kImpossible;
     }
     for (const Version& version : versions(id))
-      if (version.serves(node.tag)) best = std::min(best, way_price(id, version, until(last, wanted, version)));
+      if (version.serves(node.tag))
+        best = std::min(best, way_price(id, version, until(last, wanted, version)));
     return best;
   }
 
@@ -303,7 +340,8 @@ class Parallelizer {
 
 }  // namespace
 
-Graph parallelize(const Graph& global, const Mesh& mesh, const ShardingRules& rules, const PersistentTable& known) {
+Graph parallelize(const Graph& global, const Mesh& mesh, const ShardingRules& rules,
+                  const PersistentTable& known) {
   return Parallelizer(global, mesh, rules, known).run();
 }
 

@@ -14,6 +14,7 @@ namespace takt {
 // Values in `known` lie where other programs of the step put them; other inputs, parameters and state are placed by
 // rule, copies of parameters like them, accumulators and constants where their first use wants them. Outputs come out whole, but for the batch
 // axis. Throws kConfig naming op and axes if an op cannot be placed.
-Graph parallelize(const Graph& global, const Mesh& mesh, const ShardingRules& rules, const PersistentTable& known);
+Graph parallelize(const Graph& global, const Mesh& mesh, const ShardingRules& rules,
+                  const PersistentTable& known);
 
 }  // namespace takt

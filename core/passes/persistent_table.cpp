@@ -8,16 +8,16 @@ void PersistentTable::add(const Graph& local, std::string_view program) {
     if (value.role == Role::kIntermediate) continue;
     const auto [entry, is_new] = index_.try_emplace(value.name, values_.size());
     if (is_new) {
-      values_.push_back({value.name, value.role, value.desc, value.global_dims, value.placement, value.parameter,
-                         value.of});
+      values_.push_back({value.name, value.role, value.desc, value.global_dims, value.placement,
+                         value.parameter, value.of});
       continue;
     }
     PersistentValue& known = values_[entry->second];
-    TAKT_ASSERT(known.role == value.role && known.desc == value.desc && known.global_dims == value.global_dims &&
-                    known.placement == value.placement,
+    TAKT_ASSERT(known.role == value.role && known.desc == value.desc &&
+                    known.global_dims == value.global_dims && known.placement == value.placement,
                 "program ", program, " has '", value.name, "' as ", name_of(value.role), " ", value.desc, " ",
-                to_string(value.placement), ", another program as ", name_of(known.role), " ", known.desc, " ",
-                to_string(known.placement));
+                to_string(value.placement), ", another program as ", name_of(known.role), " ", known.desc,
+                " ", to_string(known.placement));
     if (known.of.empty()) known.of = value.of;
   }
 }

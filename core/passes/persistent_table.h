@@ -21,7 +21,7 @@ struct PersistentValue {
   Dims global_dims;
   Placement placement;
   std::optional<ParameterInfo> parameter;  // role parameter: how it starts and how it is exported
-  std::string of;                          // accumulator, state, derived: the parameter it belongs to, or empty
+  std::string of;  // accumulator, state, derived: the parameter it belongs to, or empty
 };
 
 class PersistentTable {

@@ -13,8 +13,9 @@ namespace {
 
 // All floating inputs and outputs of these are bf16, but for a product's bias and what the graph wants in f32.
 bool computes_in_bf16(const Node& node) {
-  constexpr std::array<std::string_view, 8> names = {"activation",     "activation_grad", "attention",  "attention_grad",
-                                                     "gated", "gated_grad", "matmul", "rotary"};
+  constexpr std::array<std::string_view, 8> names = {"activation",     "activation_grad", "attention",
+                                                     "attention_grad", "gated",           "gated_grad",
+                                                     "matmul",         "rotary"};
   return std::find(names.begin(), names.end(), node.op->name) != names.end();
 }
 
@@ -29,7 +30,8 @@ class Caster {
 
   Graph run() {
     for (const Node& node : from_.nodes()) take_over(node);
-    for (const ValueId output : from_.outputs()) rewriter_.graph().mark_output(as(output, from_.value(output).desc.dtype, {}));
+    for (const ValueId output : from_.outputs())
+      rewriter_.graph().mark_output(as(output, from_.value(output).desc.dtype, {}));
     return std::move(rewriter_.graph());
   }
 

@@ -34,7 +34,7 @@ Shard find_shard(std::string_view name) {
 
 ShardingRules sharding_rules(Shard shard) {
   ShardingRules rules = {
-      {"batch", "data", Uneven::kError},      {"heads", "tensor", Uneven::kError},
+      {"batch", "data", Uneven::kError},          {"heads", "tensor", Uneven::kError},
       {"kv_heads", "tensor", Uneven::kReplicate}, {"mlp", "tensor", Uneven::kPad},
       {"vocab", "tensor", Uneven::kPad},
   };
@@ -44,11 +44,12 @@ ShardingRules sharding_rules(Shard shard) {
   return rules;
 }
 
-bool may_shard(const ShardingRules& rules, const MeshAxis& mesh_axis, const Dim& dim) {
+bool may_shard(const ShardingRules& rules, const MeshAxis& mesh_axis, const Dim& dim,
+               std::int64_t num_pieces) {
   return std::any_of(rules.begin(), rules.end(), [&](const ShardingRule& rule) {
     if (rule.mesh_axis != mesh_axis.name) return false;
     if (rule.axis.empty()) return true;  // any axis of what an update computes
-    return rule.axis == dim.axis && (dim.extent % mesh_axis.size == 0 || rule.uneven == Uneven::kPad);
+    return rule.axis == dim.axis && (dim.extent % num_pieces == 0 || rule.uneven == Uneven::kPad);
   });
 }
 
@@ -61,13 +62,15 @@ AxisPlacement cut_any(const Dims& local, int num_ranks) {
   return local.empty() ? AxisPlacement::replicated() : AxisPlacement::sharded(local.front().axis);
 }
 
-AxisPlacement along(const ShardingRules& rules, const MeshAxis& mesh_axis, const Value& value, const Dims& local) {
-  for (const Dim& dim : value.desc.dims)
+AxisPlacement along(const ShardingRules& rules, const MeshAxis& mesh_axis, const Value& value,
+                    const Dims& local) {
+  for (const Dim& dim : local)
     for (const ShardingRule& rule : rules) {
       if (!applies(rule, mesh_axis, value.role) || rule.axis != dim.axis) continue;
-      if (dim.extent % mesh_axis.size == 0 || rule.uneven == Uneven::kPad) return AxisPlacement::sharded(dim.axis);
-      TAKT_REQUIRE(rule.uneven == Uneven::kReplicate, "mesh: ", dim.axis, "=", dim.extent, " (of '", value.name,
-                   "') cannot be split over ", mesh_axis.name, "=", mesh_axis.size,
+      if (dim.extent % mesh_axis.size == 0 || rule.uneven == Uneven::kPad)
+        return AxisPlacement::sharded(dim.axis);
+      TAKT_REQUIRE(rule.uneven == Uneven::kReplicate, "mesh: ", dim.axis, "=", dim.extent, " (of '",
+                   value.name, "') cannot be split over ", mesh_axis.name, "=", mesh_axis.size,
                    "\n  nearest that fit: ", nearest_sizes(mesh_axis, dim.extent));
     }
   for (const ShardingRule& rule : rules)

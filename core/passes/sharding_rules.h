@@ -40,8 +40,10 @@ Shard find_shard(std::string_view name);  // "none", "optimizer"; kConfig
 // batch over data; heads, kv_heads, mlp and vocab over tensor; what `shard` says of parameters and state over data.
 ShardingRules sharding_rules(Shard shard);
 
-// May `dim` of an intermediate value be sharded over a mesh axis? False where no rule says so.
-bool may_shard(const ShardingRules& rules, const MeshAxis& mesh_axis, const Dim& dim);
+// May `dim` of an intermediate value be sharded over a mesh axis, which makes `num_pieces` of it together with the other
+// mesh axes that cut it? False where no rule says so.
+bool may_shard(const ShardingRules& rules, const MeshAxis& mesh_axis, const Dim& dim,
+               std::int64_t num_pieces);
 
 // Where a value from outside (an input, a parameter, optimizer state) lies. Throws kConfig naming the axis and the
 // nearest mesh that works if an extent cannot be cut.

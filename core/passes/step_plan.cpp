@@ -60,7 +60,8 @@ StepPlan::Location StepPlan::locate(std::string_view name) const {
 namespace {
 
 void require_kernel(const Graph& graph, const Node& node) {
-  TAKT_REQUIRE(node.op->cpu.prepare != nullptr, "op ", node.op->name, " ('", node.name, "') has no CPU kernel");
+  TAKT_REQUIRE(node.op->cpu.prepare != nullptr, "op ", node.op->name, " ('", node.name,
+               "') has no CPU kernel");
   const auto check = [&](ValueId id) {
     const TensorDesc& desc = graph.value(id).desc;
     TAKT_REQUIRE(desc.dtype == DType::kF32 || desc.dtype == DType::kI32 ||
@@ -76,8 +77,8 @@ void require_adjacent(const Graph& graph, const Node& node, const ProgramMemory&
   for (std::size_t i = 1; i < node.outputs.size(); ++i) {
     const std::size_t before = memory.value_offsets[static_cast<std::size_t>(node.outputs[i - 1].index)],
                       here = memory.value_offsets[static_cast<std::size_t>(node.outputs[i].index)];
-    TAKT_ASSERT(here == before + aligned(graph.value(node.outputs[i - 1]).desc.num_bytes()), "bucket '", node.name,
-                "': member ", i, " does not lie behind the one before it");
+    TAKT_ASSERT(here == before + aligned(graph.value(node.outputs[i - 1]).desc.num_bytes()), "bucket '",
+                node.name, "': member ", i, " does not lie behind the one before it");
   }
 }
 
@@ -94,7 +95,8 @@ void verify(const StepPlan& plan) {
       require_adjacent(graph, node, plan.arena.programs[p]);
     }
   }
-  TAKT_ASSERT(again.values().size() == plan.table.values().size(), "the plan's table lacks values of its programs");
+  TAKT_ASSERT(again.values().size() == plan.table.values().size(),
+              "the plan's table lacks values of its programs");
   for (const std::vector<Action>* actions : {&plan.start, &plan.step, &plan.evaluate})
     for (const Action& action : *actions)
       TAKT_ASSERT(action.program >= 0 && static_cast<std::size_t>(action.program) < plan.programs.size(),

@@ -35,10 +35,10 @@ struct StepPlan {
   int num_threads = 1;  // a rank
   PersistentTable table = {};
   std::vector<Program> programs = {};
-  ArenaPlan arena = {};              // arena.programs[i] belongs to programs[i]
-  std::vector<Action> start = {};    // once parameters and state are there: computes the derived values
-  std::vector<Action> step = {};     // one optimizer step
-  std::vector<Action> evaluate = {}; // one validation micro-batch
+  ArenaPlan arena = {};               // arena.programs[i] belongs to programs[i]
+  std::vector<Action> start = {};     // once parameters and state are there: computes the derived values
+  std::vector<Action> step = {};      // one optimizer step
+  std::vector<Action> evaluate = {};  // one validation micro-batch
 
   std::size_t index_of(std::string_view program) const;  // kBug if there is none
   // The placed value behind a name: an input, a persistent value or an output. Throws kBug if there is none.
