@@ -11,8 +11,8 @@ namespace takt {
 namespace {
 
 std::vector<TensorDesc> infer(const OpArgs& args) {
-  TAKT_REQUIRE(args.input(0) == args.input(1), "assign '", args.name, "': target is ", args.input(0), ", x is ",
-               args.input(1));
+  TAKT_REQUIRE(args.input(0) == args.input(1), "assign '", args.name, "': target is ", args.input(0),
+               ", x is ", args.input(1));
   return {args.input(0)};
 }
 
