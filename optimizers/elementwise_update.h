@@ -1,4 +1,5 @@
-// The shape and cost that all elementwise optimizer updates share.
+// The shape and cost that all elementwise optimizer updates share. They may be cut along any axis of the parameter, which
+// is all that sharded optimizer state needs.
 #pragma once
 
 #include <vector>
@@ -6,8 +7,6 @@
 #include "core/graph/op.h"
 
 namespace takt {
-
-// They may be cut along any axis of the parameter (not "hyper"): that is all that sharded optimizer state needs.
 
 // Inputs: parameter, gradient, state tensors, hyper, factor. Outputs: the new parameter and state, in place.
 std::vector<TensorDesc> infer_elementwise_update(const OpArgs& args);

@@ -11,8 +11,7 @@
 
 namespace takt {
 
-// What every update reads. `hyper` is an input the host writes before each step: f32[hyper = 3], see
-// StepHyper.
+// What every update reads. `hyper` is an input the host writes before each step: f32[hyper = 3], see StepHyper.
 struct UpdateInputs {
   ValueId parameter;
   ValueId gradient;  // the sum over the global batch, before clipping

@@ -13,8 +13,7 @@ namespace takt {
 struct ScheduleDef {
   std::string name;               // optimizer.schedule.kind in the job file
   std::vector<std::string> keys;  // of [optimizer.schedule] that only such schedules read
-  // The factor at a step after the warm-up. `progress` rises from 0 at the end of the warm-up to 1 at the
-  // end.
+  // The factor at a step after the warm-up. `progress` rises from 0 at the end of the warm-up to 1 at the end.
   double (*factor)(const ScheduleConfig& schedule, double progress, std::int64_t step,
                    std::int64_t num_steps);
 };

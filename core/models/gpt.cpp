@@ -1,11 +1,10 @@
 // gpt: x += attention(norm(x)); x += mlp(norm(x)), a number of times, between an embedding and a projection
 //
-// Llama     RMS norm, rotary positions, grouped queries, SwiGLU, no biases.    Touvron et al. 2023,
-// arXiv:2302.13971. GPT-2     layer norm, learned positions, GELU, biases, tied embedding.       Radford et
-// al. 2019.
+// Llama     RMS norm, rotary positions, grouped queries, SwiGLU, no biases.    Touvron et al. 2023, arXiv:2302.13971.
+// GPT-2     layer norm, learned positions, GELU, biases, tied embedding.       Radford et al. 2019.
 //
-// Parameters are declared in the storage layout of Hugging Face, so that exporting is copying: Llama's linear
-// layers are [out, in], GPT-2's are [in, out] with query, key and value side by side along the output.
+// Parameters are declared in the storage layout of Hugging Face, so that exporting is copying: Llama's linear layers are
+// [out, in], GPT-2's are [in, out] with query, key and value side by side along the output.
 #include "core/models/gpt.h"
 
 #include <cmath>

@@ -46,8 +46,7 @@ std::vector<TensorDesc> infer_clip(const OpArgs& args) {
   return {args.input(0), args.input(0)};
 }
 
-// A norm that is not finite gives a factor that is not either, which optimizers take as "leave everything as
-// it is".
+// A norm that is not finite gives a factor that is not either, which optimizers take as "leave everything as it is".
 double factor_of(double norm, double max_norm) {
   if (!std::isfinite(norm)) return std::numeric_limits<double>::quiet_NaN();
   return max_norm > 0 && norm > max_norm ? max_norm / norm : 1.0;

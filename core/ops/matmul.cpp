@@ -78,8 +78,7 @@ bool is_swapped(const OpArgs& args, const char* which, const AxisNames& axes, co
       "\n  stacked axes must lead, and row, column and contracted axes must each stay together in one order");
 }
 
-// The product as oneDNN sees it. `swapped_out`: the result is stored [columns, rows], so b^T a^T is computed
-// instead.
+// The product as oneDNN sees it. `swapped_out`: the result is stored [columns, rows], so b^T a^T is computed instead.
 struct Lowered {
   MatmulShape shape;
   bool swapped_out = false;
