@@ -278,6 +278,30 @@ TEST(ShardedOptimizer, KeepsItsShareOfTheState) {
   }
 }
 
+// Every gradient is scattered once, every weight gathered once, in the dtype that the model reads; nothing else but
+// numbers goes over data.
+TEST(ShardedOptimizer, ScattersAndGathersEachParameterOnce) {
+  for (const std::string precision : {"fp32", "bf16"})
+    for (const int tensor : {1, 2}) {
+      Job job = job_of(llama(4, 32, false), "adamw");
+      job.mesh.shard = "optimizer";
+      job.train.precision = precision;
+      job.train.micro_batch = 4;  // with fewer tokens than weights, gathering the tokens is cheaper, and is taken
+      const StepPlan plan = compile_step(job, {{{"data", 2, 1}, {"tensor", tensor}}}, 1);
+      std::size_t num_parameters = 0, num_scattered = 0, num_gathered = 0;
+      for (const PersistentValue& value : plan.table.values())
+        num_parameters += value.role == Role::kParameter;
+      for (const std::string_view program : {kMicroBatch, kUpdate, kRefresh})
+        for (const auto& traffic : cost_of(plan.programs[plan.index_of(program)]).traffic) {
+          if (traffic.mesh_axes != "data") continue;
+          num_scattered += traffic.op == "reduce_scatter" ? traffic.num_calls : 0;
+          num_gathered += traffic.op == "all_gather" ? traffic.num_calls : 0;
+        }
+      EXPECT_EQ(num_scattered, num_parameters) << precision << " tensor=" << tensor;
+      EXPECT_EQ(num_gathered, num_parameters) << precision << " tensor=" << tensor;
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, MeshEquality, testing::ValuesIn(cases()),
                          [](const auto& test) { return test.param.name; });
 

@@ -1,6 +1,8 @@
 // derive: nodes without inputs, and casts of parameters, move into programs of their own that assign to derived values.
 #include "core/passes/derive.h"
 
+#include <algorithm>
+
 #include "core/graph/rewriter.h"
 #include "core/ops/builders.h"
 
@@ -14,6 +16,13 @@ bool is_constant(const Node& node) {
 
 bool is_cast_of_parameter(const Graph& graph, const Node& node) {
   return node.op == &cast_op() && graph.value(node.inputs[0]).role == Role::kParameter;
+}
+
+// Does anybody but casts read the parameter?
+bool is_read_as_is(const Graph& graph, const Users& users, ValueId parameter) {
+  const std::span<const NodeId> readers = users.of(parameter);
+  return std::any_of(readers.begin(), readers.end(),
+                     [&](NodeId reader) { return !is_cast_of_parameter(graph, graph.node(reader)); });
 }
 
 std::string copy_name(const Value& parameter, DType dtype) {
@@ -33,9 +42,10 @@ ValueId copy_of(Graph& graph, const Value& parameter, DType dtype) {
 
 Graph reading_derived(const Graph& program, Copies copies) {
   Rewriter rewriter(program, Rewriter::Outside::kUsed);
+  const Users users(program);
   for (std::size_t v = 0; copies == Copies::kAll && v < program.values().size(); ++v) {
     const Value& value = program.values()[v];
-    if (value.role == Role::kParameter)
+    if (value.role == Role::kParameter && is_read_as_is(program, users, {static_cast<int>(v)}))
       rewriter.redirect({static_cast<int>(v)}, copy_of(rewriter.graph(), value, value.desc.dtype));
   }
   for (const Node& node : program.nodes()) {

@@ -112,6 +112,7 @@ class Parallelizer {
     for (const ValueId id : node.inputs) {
       const Value& value = global_.value(id);
       look += "|" + to_string(value.desc) + (is_persistent(value.role) ? "!" : "");
+      if (const Placement* home = home_of(id)) look += "@" + to_string(*home);
       for (const Version& version : versions(id))
         if (version.serves(node.tag)) look += ";" + to_string(version.placement);
     }
@@ -238,10 +239,27 @@ class Parallelizer {
       const Placement& own = versions(id).front().placement;
       return std::equal(own.begin(), own.begin() + last + 1, wanted.begin()) ? 0 : kImpossible;
     }
-    for (const Version& version : versions(id))
-      if (version.serves(node.tag))
-        best = std::min(best, way_price(id, version, until(last, wanted, version)));
+    for (const Version& version : versions(id)) {
+      if (!version.serves(node.tag)) continue;
+      const double price = way_price(id, version, until(last, wanted, version));
+      best = std::min(best, price + detour_price(id, version, wanted, last));
+    }
     return best;
+  }
+
+  // Where the update wants a gradient: where its parameter lies. Null for other values.
+  const Placement* home_of(ValueId id) const {
+    const Value& value = global_.value(id);
+    if (value.role != Role::kAccumulator || value.of.empty()) return nullptr;
+    const std::optional<ValueId> parameter = global_.find(value.of);
+    return parameter && !versions(*parameter).empty() ? &versions(*parameter).front().placement : nullptr;
+  }
+
+  // A gradient that is reduced to another place than the update's (for its norm) will be reduced once more.
+  double detour_price(ValueId id, const Version& version, const Placement& wanted, std::size_t last) const {
+    const Placement* home = home_of(id);
+    if (home == nullptr || wanted[last] == version.placement[last] || wanted[last] == (*home)[last]) return 0;
+    return kLatencyBytes + static_cast<double>(local_.value(version.local).desc.num_bytes());
   }
 
   // `wanted` along the decided mesh axes, and what the version has along the others.
