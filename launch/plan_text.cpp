@@ -42,7 +42,8 @@ std::string memory_text(const StepPlan& plan) {
   line("parameters", of(Role::kParameter));
   line("optimizer state", of(Role::kState));
   line("gradients", of(Role::kAccumulator));
-  line("activations, scratch", plan.arena.temporary_bytes);
+  line("copies, constants", of(Role::kDerived));
+  line("activations, scratch", plan.arena.temporary_bytes + of(Role::kInput));
   line("all", plan.arena.num_bytes());
   return text;
 }
