@@ -286,7 +286,8 @@ TEST(ShardedOptimizer, ScattersAndGathersEachParameterOnce) {
       Job job = job_of(llama(4, 32, false), "adamw");
       job.mesh.shard = "optimizer";
       job.train.precision = precision;
-      job.train.micro_batch = 4;  // with fewer tokens than weights, gathering the tokens is cheaper, and is taken
+      job.train.micro_batch =
+          4;  // with fewer tokens than weights, gathering the tokens is cheaper, and is taken
       const StepPlan plan = compile_step(job, {{{"data", 2, 1}, {"tensor", tensor}}}, 1);
       std::size_t num_parameters = 0, num_scattered = 0, num_gathered = 0;
       for (const PersistentValue& value : plan.table.values())
