@@ -286,6 +286,20 @@ class Resume(EndToEnd):
                 self.assert_same_columns(run, whole, "valid_loss")
                 self.assert_same_weights(run, whole)
 
+    # What a sharded optimizer wrote, any mesh reads, sharded or not; and the other way round.
+    def test_checkpoint_of_a_sharded_optimizer_resumes_on_others(self):
+        sharded = ("--set", "mesh.shard=optimizer")
+        for name, writer, reader in (("cut", sharded, ()), ("whole", (), sharded)):
+            whole = self.train(f"{name}-2x2", *writer, mesh=(2, 2))
+            step = shutil.copytree(whole / "checkpoint/step-000008", self.dir / f"{name}/step-000008")
+            for mesh in (TWO_RANKS, (1, 2)):
+                with self.subTest(writer=name, mesh=mesh):
+                    run = self.train(f"{name}-{mesh[0]}x{mesh[1]}", *reader, "--resume", f"{name}/{step.name}", mesh=mesh)
+                    theirs = column(whole, "loss")
+                    for number, loss in column(run, "loss").items():
+                        self.assertLessEqual(abs(loss - theirs[number]), 1e-5 * loss, f"loss of step {number}")
+                    self.assert_same_weights(run, whole)
+
     def test_finished_run_stays_as_it_is(self):
         record = lambda: (numbers(run), json.loads((run / "summary.json").read_text()), hashes_below(run / "final"),
                           hashes_below(run / "checkpoint"))
