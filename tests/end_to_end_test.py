@@ -414,6 +414,9 @@ class Stop(EndToEnd):
     @staticmethod
     def catches(pid, number):
         try:
+            # Before it becomes takt the process is a copy of mpiexec, which catches the signal too.
+            if Path(f"/proc/{pid}/exe").resolve().name != Path(TAKT).name:
+                return False
             status = Path(f"/proc/{pid}/status").read_text()
         except OSError:
             return False
