@@ -163,8 +163,7 @@ class PlanBuilder {
   }
 
   Graph derive(std::string_view name, const Graph& lowered) const {
-    Graph reading =
-        reading_derived(lowered, find_shard(job_.mesh.shard) == Shard::kNone ? Copies::kCasts : Copies::kAll);
+    Graph reading = reading_derived(lowered, cuts_masters() ? Copies::kAll : Copies::kCasts);
     observe("derive", name, reading);
     return reading;
   }
@@ -199,6 +198,11 @@ class PlanBuilder {
   }
 
  private:
+  // A mesh without a second data rank has nothing to cut masters over, and needs no copies of them.
+  bool cuts_masters() const {
+    return find_shard(job_.mesh.shard) != Shard::kNone && plan_.mesh.size_of("data") > 1;
+  }
+
   std::size_t bucket_bytes() const {
     return job_.mesh.bucket_bytes > 0 ? static_cast<std::size_t>(job_.mesh.bucket_bytes)
                                       : default_bucket_bytes(plan_.mesh.size_of("data"));

@@ -11,6 +11,7 @@
 
 #include "core/base/error.h"
 #include "core/base/units.h"
+#include "tests/rank_samples.h"
 
 namespace takt {
 namespace {
@@ -74,23 +75,6 @@ TEST(HangReport, CutsWhatDoesNotFit) {
   TextBuffer text(memory);
   text << "rank " << std::int64_t{123456} << "never";
   EXPECT_EQ(text.view(), "rank 123");
-}
-
-Signature a_call(std::uint64_t sequence, std::string_view value, std::size_t num_elements,
-                 std::string_view group) {
-  Signature call;
-  call.operation = Operation::kReduceScatter;
-  call.sequence = sequence;
-  call.num_elements = num_elements;
-  set_group(call, group);
-  set_value(call, value);
-  return call;
-}
-
-template <std::size_t kSize>
-void put(std::array<char, kSize>& out, std::string_view text) {
-  out = {};
-  text.copy(out.data(), kSize - 1);
 }
 
 RankSnapshot a_rank(int rank, std::string_view host) {

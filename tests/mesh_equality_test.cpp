@@ -270,7 +270,9 @@ TEST(ShardedOptimizer, KeepsItsShareOfTheState) {
         compile_step(job, {{{"data", data, 1}, {"tensor", 1}}}, 1).arena.bytes_by_role.at(role));
   };
   const double state = bytes(1, Role::kState), masters = bytes(1, Role::kParameter);
+  const double constants = bytes(1, Role::kDerived);
   job.mesh.shard = "optimizer";
+  EXPECT_EQ(bytes(1, Role::kDerived), constants) << "one data rank: no copies";
   for (const int data : {2, 4}) {
     EXPECT_NEAR(bytes(data, Role::kState) * data / state, 1.0, 0.05) << data;
     EXPECT_NEAR(bytes(data, Role::kParameter) * data / masters, 1.0, 0.05) << data;

@@ -14,6 +14,7 @@
 
 #include "collectives/local.h"
 #include "core/base/error.h"
+#include "tests/rank_samples.h"
 
 namespace takt {
 namespace {
@@ -21,23 +22,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kDeadline = std::chrono::seconds(20);  // of what must happen; nothing waits that long
-
-Signature a_call(std::uint64_t sequence, std::string_view value, std::size_t num_elements,
-                 std::string_view group) {
-  Signature call;
-  call.operation = Operation::kReduceScatter;
-  call.sequence = sequence;
-  call.num_elements = num_elements;
-  set_group(call, group);
-  set_value(call, value);
-  return call;
-}
-
-template <std::size_t kSize>
-void put(std::array<char, kSize>& out, std::string_view text) {
-  out = {};
-  text.copy(out.data(), kSize - 1);
-}
 
 TEST(Stillness, AddsUpAndEndsWithAChange) {
   Stillness still;
