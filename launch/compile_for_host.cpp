@@ -11,8 +11,8 @@
 namespace takt {
 namespace {
 
-HostedStep compile_for(const Job& job, const Mesh& mesh, int ranks_on_host, const PassObserver& observer) {
-  return {compile_step(job, mesh, cpu_threads(job.threads, ranks_on_host), observer), ranks_on_host};
+HostedStep compile_for(StepCompiler& compiler, const Mesh& mesh, int threads, int ranks_on_host) {
+  return {compiler.compile(mesh, cpu_threads(threads, ranks_on_host)), ranks_on_host};
 }
 
 std::uint64_t ranks_that_fit(const StepPlan& plan, std::uint64_t memory_bytes) {
@@ -20,10 +20,11 @@ std::uint64_t ranks_that_fit(const StepPlan& plan, std::uint64_t memory_bytes) {
 }
 
 // The largest number of ranks that fits; 1 where not even one does.
-int most_ranks(const Job& job, const Mesh& mesh, const HostLimits& host) {
-  int ranks = std::clamp(host.num_cores / std::max(1, job.threads), 1, mesh.num_ranks());
+int most_ranks(StepCompiler& compiler, const Mesh& mesh, int threads, const HostLimits& host) {
+  int ranks = std::clamp(host.num_cores / std::max(1, threads), 1, mesh.num_ranks());
   while (ranks > 1) {
-    const std::uint64_t fit = ranks_that_fit(compile_for(job, mesh, ranks, {}).plan, host.memory_bytes);
+    const std::uint64_t fit =
+        ranks_that_fit(compile_for(compiler, mesh, threads, ranks).plan, host.memory_bytes);
     if (fit >= static_cast<std::uint64_t>(ranks)) return ranks;
     ranks = static_cast<int>(std::clamp<std::uint64_t>(fit, 1, static_cast<std::uint64_t>(ranks) - 1));
   }
@@ -36,9 +37,10 @@ HostLimits limits_of_this_host() {
   return {.memory_bytes = host_memory_bytes(), .num_cores = cpu_threads(0, 1)};
 }
 
-HostedStep compile_for_host(const Job& job, const Mesh& mesh, std::optional<int> ranks_on_host,
-                            const HostLimits& host, const PassObserver& observer) {
-  return compile_for(job, mesh, ranks_on_host ? *ranks_on_host : most_ranks(job, mesh, host), observer);
+HostedStep compile_for_host(StepCompiler& compiler, const Mesh& mesh, int threads,
+                            std::optional<int> ranks_on_host, const HostLimits& host) {
+  return compile_for(compiler, mesh, threads,
+                     ranks_on_host ? *ranks_on_host : most_ranks(compiler, mesh, threads, host));
 }
 
 }  // namespace takt

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "launch/compile_step.h"
+#include "core/train/compile_step.h"
 
 namespace takt {
 
@@ -23,7 +23,8 @@ HostLimits limits_of_this_host();
 // Compiles for `ranks_on_host` ranks a host, which decides a rank's threads and memory; without it for as
 // many as fit: as many as have cores, fewer where memory is short, at least one. Whether they fit is for
 // require_memory to say. Throws kConfig.
-HostedStep compile_for_host(const Job& job, const Mesh& mesh, std::optional<int> ranks_on_host,
-                            const HostLimits& host, const PassObserver& observer = {});
+// `threads` are those that the job asks for a rank; 0: the cores of the host over its ranks.
+HostedStep compile_for_host(StepCompiler& compiler, const Mesh& mesh, int threads,
+                            std::optional<int> ranks_on_host, const HostLimits& host);
 
 }  // namespace takt

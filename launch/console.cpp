@@ -37,7 +37,7 @@ void Console::print(const RunHeader& header) {
 }
 
 void Console::print(const StepLine& line) {
-  if (!has_titles_) print(titles_text(line.steps));
+  if (!has_titles_) print(titles_text(line.steps, line.unit));
   has_titles_ = true;
   print(step_text(line));
 }

@@ -72,11 +72,12 @@ std::string header_text(const RunHeader& header) {
                       plural(header.num_threads, "thread"));
   if (header.peak_flops_per_s > 0)
     text += fmt::format("   measured peak {:.2f} TFLOP/s a rank", header.peak_flops_per_s / 1e12);
-  text += fmt::format("\nmodel {} {} parameters   data {} train / {} valid tokens   mesh {}   ", header.model,
-                      count_of(header.num_parameters), count_of(header.num_train_tokens),
-                      count_of(header.num_valid_tokens), header.mesh);
-  text += fmt::format("batch {} tok = {} x {} accumulated x {} x {}\n", header.batch_tokens,
-                      plural(header.data_ranks, "rank"), header.accumulated, header.micro_batch, header.seq);
+  text += fmt::format("\nmodel {} {} parameters   data {} train / {} valid {}   mesh {}   ", header.model,
+                      count_of(header.num_parameters), count_of(header.train_units),
+                      count_of(header.valid_units), header.unit, header.mesh);
+  text += fmt::format("batch {} {} = {} x {} accumulated x {}{}\n", header.batch_units, header.unit,
+                      plural(header.data_ranks, "rank"), header.accumulated, header.micro_batch,
+                      header.units_a_sample == 1 ? "" : fmt::format(" x {}", header.units_a_sample));
   text += fmt::format("memory {} a rank", format_gib(header.memory_bytes));
   if (header.memory_limit_bytes > 0)
     text += fmt::format(" of {:.0f} GiB", static_cast<double>(header.memory_limit_bytes) / 0x1p30);
@@ -88,25 +89,29 @@ std::string header_text(const RunHeader& header) {
   return text;
 }
 
-std::string titles_text(std::int64_t steps) {
+std::string titles_text(std::int64_t steps, const std::string& unit) {
   const std::size_t width = std::to_string(steps).size() + 4;
-  return fmt::format(
-      " step{:{}}loss   gnorm      lr     step   tokens/s    MFU   comm  exposed    mem    eta", "", width);
+  return fmt::format(" step{:{}}loss   gnorm      lr     step {:>10}    MFU   comm  exposed    mem    eta",
+                     "", width, unit + "/s");
 }
 
 std::string step_text(const StepLine& line) {
   return fmt::format("{}  {}{}{:>9.1e}{:>8}{:>10}{:>7}{:>6}{:>9}{:>7}  {}", progress(line.step, line.steps),
                      real(line.loss, 6, 4), real(line.grad_norm, 8, 3), line.lr, step_time(line.step_s),
-                     short_count(line.tokens_per_s), percent(line.mfu),
+                     short_count(line.units_per_s), percent(line.mfu),
                      fmt::format("{:.0f}%", line.comm * 100), percent(line.exposed),
                      fmt::format("{:.2f}G", static_cast<double>(line.memory_bytes) / 0x1p30),
                      format_duration(line.eta_s));
 }
 
+std::string words_of(std::string name) {
+  std::replace(name.begin(), name.end(), '_', ' ');
+  return name;
+}
+
 std::string valid_text(const ValidLine& line) {
-  std::string text = fmt::format("{}  valid {}   ppl {}", progress(line.step, line.steps),
-                                 real(line.loss, 0, 4), real(std::exp(line.loss), 0, 1));
-  if (line.bits_per_byte) text += fmt::format("   bits/byte {:.4f}", *line.bits_per_byte);
+  std::string text = fmt::format("{}  valid {}", progress(line.step, line.steps), real(line.loss, 0, 4));
+  for (const auto& [name, number] : line.figures) text += fmt::format("   {} {:.4f}", words_of(name), number);
   return text + fmt::format("   {:.1f}s{}", line.time_s, line.is_best ? "   best" : "");
 }
 
@@ -117,11 +122,11 @@ std::string checkpoint_text(const CheckpointLine& line) {
 }
 
 std::string done_text(const DoneLine& line) {
-  std::string text = fmt::format("done {}, {} tokens in {}", plural(line.steps, "step"),
-                                 count_of(line.num_tokens), format_duration(line.time_s));
+  std::string text = fmt::format("done {}, {} {} in {}", plural(line.steps, "step"), count_of(line.num_units),
+                                 line.unit, format_duration(line.time_s));
   if (line.loss) text += fmt::format("   loss {}", real(*line.loss, 0, 4));
   if (line.valid_loss) text += fmt::format("   valid {}", real(*line.valid_loss, 0, 4));
-  if (line.tokens_per_s > 0) text += fmt::format("   mean {} tok/s", short_count(line.tokens_per_s));
+  if (line.units_per_s > 0) text += fmt::format("   mean {} {}/s", short_count(line.units_per_s), line.unit);
   if (line.mfu) text += fmt::format("   MFU {}", percent(line.mfu));
   if (!line.sections.empty())
     text += "\nsection          min ms   avg ms   max ms  imbal   share        (over ranks)";

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace takt {
@@ -20,14 +21,15 @@ struct RunHeader {
   double peak_flops_per_s = 0;  // of a rank, measured; 0: not said
   std::string model;            // "gpt"
   std::int64_t num_parameters = 0;
-  std::int64_t num_train_tokens = 0;
-  std::int64_t num_valid_tokens = 0;
-  std::string mesh;               // "data=2"
-  std::int64_t batch_tokens = 0;  // = data_ranks x accumulated x micro_batch x seq
+  std::string unit = "tokens";  // what is counted
+  std::int64_t train_units = 0;
+  std::int64_t valid_units = 0;
+  std::string mesh;              // "data=2"
+  std::int64_t batch_units = 0;  // = data_ranks x accumulated x micro_batch x units_a_sample
   int data_ranks = 1;
   std::int64_t accumulated = 1;
   std::int64_t micro_batch = 1;
-  std::int64_t seq = 0;
+  std::int64_t units_a_sample = 1;
   std::uint64_t memory_bytes = 0;        // planned, a rank
   std::uint64_t memory_limit_bytes = 0;  // 0: not said
   std::uint64_t checkpoint_bytes = 0;
@@ -40,11 +42,12 @@ struct RunHeader {
 struct StepLine {
   std::int64_t step = 0;
   std::int64_t steps = 0;
+  std::string unit = "tokens";  // what is counted
   double loss = 0;
   double grad_norm = 0;
   double lr = 0;
   double step_s = 0;
-  double tokens_per_s = 0;
+  double units_per_s = 0;
   std::optional<double> mfu = {};  // fraction of the peak
   double comm = 0;                 // fraction of the step
   double exposed = 0;              // fraction of the step that waits for communication
@@ -56,7 +59,7 @@ struct ValidLine {
   std::int64_t step = 0;
   std::int64_t steps = 0;
   double loss = 0;
-  std::optional<double> bits_per_byte = {};
+  std::vector<std::pair<std::string, double>> figures = {};  // "bits_per_byte" and its number
   double time_s = 0;
   bool is_best = false;
 };
@@ -82,18 +85,22 @@ struct SectionTime {
 
 struct DoneLine {
   std::int64_t steps = 0;
-  std::int64_t num_tokens = 0;
+  std::string unit = "tokens";
+  std::int64_t num_units = 0;
   double time_s = 0;
   std::optional<double> loss = {};  // of the last step
   std::optional<double> valid_loss = {};
-  double tokens_per_s = 0;  // mean; 0: no step was done
+  double units_per_s = 0;  // mean; 0: no step was done
   std::optional<double> mfu = {};
   std::vector<SectionTime> sections = {};
 };
 
+// "bits per byte" for "bits_per_byte".
+std::string words_of(std::string name);
+
 // Several lines are joined by newlines; none ends with one.
 std::string header_text(const RunHeader& header);
-std::string titles_text(std::int64_t steps);
+std::string titles_text(std::int64_t steps, const std::string& unit);
 std::string step_text(const StepLine& line);
 std::string valid_text(const ValidLine& line);
 std::string checkpoint_text(const CheckpointLine& line);

@@ -2,26 +2,31 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "core/base/setting.h"
 #include "core/mesh/mesh.h"
-#include "core/models/model.h"
 #include "optimizers/optimizer_config.h"
 
 namespace takt {
 
 struct DataConfig {
-  std::vector<std::string> train;  // llm.c .bin files, or Megatron prefixes
+  std::vector<std::string> train;  // what they are depends on the model
   std::vector<std::string> valid;
-  std::string tokenizer;  // tokenizer.json; needed to generate text and for bits per byte
+};
+
+// Of the [model] table what every model has.
+struct ModelChoice {
+  std::string kind = "gpt";
+  std::string init;  // a folder or safetensors file to start from; empty: random
 };
 
 struct TrainConfig {
-  std::int64_t global_batch_tokens = 8192;  // "8192 tokens" or "32 samples"
-  bool global_batch_in_samples = false;     // true: the number above counts samples
-  std::int64_t micro_batch = 0;             // samples a rank computes at once; 0: chosen by the plan
+  std::int64_t global_batch = 8192;          // "8192 tokens" or "32 samples"
+  std::string global_batch_unit = "tokens";  // of the number above: "samples", or what the model counts
+  std::int64_t micro_batch = 0;              // samples a rank computes at once; 0: chosen by the plan
   std::int64_t steps = 1000;
   std::string precision = "fp32";  // fp32 | bf16
   double grad_clip = 1.0;          // 0: off
@@ -43,7 +48,7 @@ struct CheckpointConfig {
 
 struct EvalConfig {
   std::int64_t every = 0;    // steps; 0: only at the end
-  std::int64_t samples = 0;  // of model.seq tokens; 0: the whole validation set
+  std::int64_t samples = 0;  // 0: the whole validation set
 };
 
 struct LogConfig {
@@ -58,7 +63,7 @@ struct Job {
   std::string name = "run";
   std::uint64_t seed = 42;
   DataConfig data;
-  ModelConfig model;
+  ModelChoice model;
   TrainConfig train;
   OptimizerConfig optimizer;
   MeshConfig mesh;
@@ -67,6 +72,8 @@ struct Job {
   LogConfig log;
   GuardConfig guard;
   int threads = 0;  // CPU threads a rank; 0: cores of the host over its ranks
+  // The keys that models declare, by name, where they were given: see settings_of.
+  std::map<std::string, SettingValue> settings;
 };
 
 }  // namespace takt

@@ -163,20 +163,36 @@ void drop(LoadedJob& loaded, const JobKey& key) {
   loaded.origins.erase(key.name);
 }
 
+// What of the job makes nobody read the key: the model, or the kind that the key is for. Empty: it is read.
+struct OtherKind {
+  std::string key;                  // "optimizer.kind"
+  std::vector<std::string> wanted;  // what it would have to be
+};
+std::optional<OtherKind> other_kind(const Job& job, const JobKey& key) {
+  if (key.applies_to(job)) return std::nullopt;
+  const std::string model = find_job_key("model.kind")->get(job);
+  const bool has_model = key.models.empty() ||
+                         std::any_of(key.models.begin(), key.models.end(),
+                                     [&](const auto& m) { return toml_text(std::string_view(m)) == model; });
+  return has_model ? OtherKind{key.kind_key, key.kinds} : OtherKind{"model.kind", key.models};
+}
+
 // A key that nothing reads is a mistake, unless its kind was overruled by a later source.
 void refuse_keys_of_other_kinds(LoadedJob& loaded) {
   for (const JobKey& key : job_keys()) {
-    if (!loaded.origins.contains(key.name) || key.applies_to(loaded.job)) continue;
-    const auto kind = loaded.precedence.find(key.kind_key);
+    if (!loaded.origins.contains(key.name)) continue;
+    const std::optional<OtherKind> other = other_kind(loaded.job, key);
+    if (!other) continue;
+    const auto kind = loaded.precedence.find(other->key);
     if (kind != loaded.precedence.end() && kind->second > loaded.precedence.at(key.name)) {
       drop(loaded, key);
       continue;
     }
     std::string kinds;
-    for (const std::string& name : key.kinds)
+    for (const std::string& name : other->wanted)
       kinds += (kinds.empty() ? "" : " or ") + toml_text(std::string_view(name));
-    fail(Fault::kConfig, loaded.origins.at(key.name), ": ", key.name, " is for ", key.kind_key, " ", kinds,
-         ", this job has ", find_job_key(key.kind_key)->get(loaded.job),
+    fail(Fault::kConfig, loaded.origins.at(key.name), ": ", key.name, " is for ", other->key, " ", kinds,
+         ", this job has ", find_job_key(other->key)->get(loaded.job),
          "\n  take it out: nothing would read it");
   }
 }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <optional>
 
@@ -29,10 +30,14 @@ std::string JobKey::wanted() const {
 }
 
 bool JobKey::applies_to(const Job& job) const {
-  const JobKey* key = kind_key.empty() ? nullptr : find_job_key(kind_key);
-  return !key || std::any_of(kinds.begin(), kinds.end(), [&](const std::string& kind) {
-    return key->get(job) == toml_text(std::string_view(kind));
-  });
+  const auto is_one_of = [&](std::string_view other, const std::vector<std::string>& values) {
+    const JobKey* key = find_job_key(other);
+    return values.empty() ||
+           (key->applies_to(job) && std::any_of(values.begin(), values.end(), [&](const auto& v) {
+              return key->get(job) == toml_text(std::string_view(v));
+            }));
+  };
+  return is_one_of("model.kind", models) && is_one_of(kind_key, kinds);
 }
 
 JobKey JobKey::only_for(std::string key, std::vector<std::string> values) && {
@@ -46,29 +51,59 @@ JobKey JobKey::also_known_as(std::vector<std::string> names) && {
   return std::move(*this);
 }
 
-bool NumberRange::contains(double number) const {
-  if (!std::isfinite(number)) return false;
-  if (is_above_low ? number <= low : number < low) return false;
-  return high <= low || (is_below_high ? number < high : number <= high);
+namespace {
+
+// Stores the value of a setting where it is what the setting takes.
+bool set_setting(Job& job, const Setting& setting, const JobValue& value) {
+  const auto store = [&](SettingValue stored) {
+    job.settings[setting.name] = std::move(stored);
+    return true;
+  };
+  const auto* whole = std::get_if<std::int64_t>(&value.data);
+  const auto* real = std::get_if<double>(&value.data);
+  if (std::holds_alternative<bool>(setting.fallback)) {
+    const auto* flag = std::get_if<bool>(&value.data);
+    return flag && store(*flag);
+  }
+  if (std::holds_alternative<std::int64_t>(setting.fallback))
+    return whole && setting.range.contains(static_cast<double>(*whole)) && store(*whole);
+  if (std::holds_alternative<double>(setting.fallback)) {
+    const double number = real ? *real : whole ? static_cast<double>(*whole) : std::nan("");
+    return setting.range.contains(number) && store(number);
+  }
+  const auto* text = std::get_if<std::string>(&value.data);
+  const auto& choices = setting.choices;
+  return text && (choices.empty() || std::find(choices.begin(), choices.end(), *text) != choices.end()) &&
+         store(*text);
 }
 
-std::string NumberRange::text() const {
-  if (high > low && is_below_high) return fmt::format("at least {} and below {}", low, high);
-  if (high > low) return fmt::format("from {} to {}", low, high);
-  return fmt::format("{} {}", is_above_low ? "above" : "at least", low);
+std::string setting_text(const Job& job, const Setting& setting) {
+  const auto given = job.settings.find(setting.name);
+  const SettingValue& value = given == job.settings.end() ? setting.fallback : given->second;
+  if (const auto* flag = std::get_if<bool>(&value)) return *flag ? "true" : "false";
+  if (const auto* whole = std::get_if<std::int64_t>(&value)) return std::to_string(*whole);
+  if (const auto* number = std::get_if<double>(&value)) return toml_text(*number);
+  return toml_text(std::string_view(std::get<std::string>(value)));
 }
 
-NumberRange at_least(double low) {
-  return {.low = low};
-}
-NumberRange above(double low) {
-  return {.low = low, .is_above_low = true};
-}
-NumberRange from_to(double low, double high) {
-  return {.low = low, .high = high};
-}
-NumberRange from_to_below(double low, double high) {
-  return {.low = low, .high = high, .is_below_high = true};
+}  // namespace
+
+JobKey setting_key(const Setting& setting) {
+  const std::array<const char*, std::variant_size_v<SettingValue>> types = {"true or false", "whole number",
+                                                                            "number", "text"};
+  const bool is_number = std::holds_alternative<std::int64_t>(setting.fallback) ||
+                         std::holds_alternative<double>(setting.fallback);
+  return {.name = setting.name,
+          .type = types[setting.fallback.index()],
+          .unit = setting.unit,
+          .range = is_number ? setting.range.text() : "",
+          .choices = setting.choices,
+          .help = setting.help,
+          .aliases = setting.aliases,
+          .kind_key = setting.kind_name,
+          .kinds = setting.kinds,
+          .set = [setting](Job& job, const JobValue& value) { return set_setting(job, setting, value); },
+          .get = [setting](const Job& job) { return setting_text(job, setting); }};
 }
 
 JobKey whole_key(std::string name, Member<std::int64_t> member, NumberRange range, std::string unit,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/setting.h"
 #include "launch/job.h"
 #include "launch/job_value.h"
 
@@ -22,6 +23,8 @@ struct JobKey {
   // The key whose value decides whether this one is read, and the values with which it is; empty: always.
   std::string kind_key = {};
   std::vector<std::string> kinds = {};
+  // Models whose kind reads this key; empty: every model.
+  std::vector<std::string> models = {};
 
   // Stores the value; false, with the job as it was, if the value is not what wanted() says.
   std::function<bool(Job&, const JobValue&)> set = {};
@@ -34,20 +37,6 @@ struct JobKey {
   JobKey only_for(std::string key, std::vector<std::string> values) &&;
   JobKey also_known_as(std::vector<std::string> names) &&;
 };
-
-// Which numbers a key accepts.
-struct NumberRange {
-  double low = 0;
-  double high = 0;            // at or below low: no upper limit
-  bool is_above_low = false;  // low itself is not accepted
-  bool is_below_high = false;
-  bool contains(double number) const;
-  std::string text() const;
-};
-NumberRange at_least(double low);
-NumberRange above(double low);
-NumberRange from_to(double low, double high);
-NumberRange from_to_below(double low, double high);
 
 // How a key's member is found in the job.
 template <class T>
@@ -62,6 +51,9 @@ JobKey text_key(std::string name, Member<std::string> member, std::string help);
 JobKey texts_key(std::string name, Member<std::vector<std::string>> member, std::string help);
 JobKey choice_key(std::string name, Member<std::string> member, std::vector<std::string> choices,
                   std::string help);
+
+// A key that models declare. Several may: then it is read by all their kinds.
+JobKey setting_key(const Setting& setting);
 
 // Keys of one of a kind.
 JobKey seed_key();

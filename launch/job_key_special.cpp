@@ -47,8 +47,8 @@ bool set_global_batch(Job& job, const JobValue& value) {
   const auto tokens = amount_of(*text, "tokens");
   const auto samples = amount_of(*text, "samples");
   if (!tokens && !samples) return false;
-  job.train.global_batch_tokens = tokens ? *tokens : *samples;
-  job.train.global_batch_in_samples = samples.has_value();
+  job.train.global_batch = tokens ? *tokens : *samples;
+  job.train.global_batch_unit = tokens ? "tokens" : "samples";
   return true;
 }
 
@@ -161,8 +161,7 @@ JobKey global_batch_key() {
       .aliases = {"batch_size", "batch", "global_batch_size"},
       .set = set_global_batch,
       .get = [](const Job& job) {
-        return fmt::format("\"{} {}\"", job.train.global_batch_tokens,
-                           job.train.global_batch_in_samples ? "samples" : "tokens");
+        return fmt::format("\"{} {}\"", job.train.global_batch, job.train.global_batch_unit);
       }};
 }
 

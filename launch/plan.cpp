@@ -4,7 +4,8 @@
 #include <iostream>
 
 #include "launch/compile_for_host.h"
-#include "launch/complete_job.h"
+#include "launch/job_file.h"
+#include "launch/job_task.h"
 #include "launch/plan_text.h"
 #include "launch/registry.h"
 #include "launch/resolve_mesh.h"
@@ -40,18 +41,22 @@ int planned_ranks(const PlanOptions& options, const MeshConfig& mesh) {
 }
 
 int run(const PlanOptions& options, const CommandContext& context) {
-  Job job = load_job(options.run.job_file, overrides_of(options.run, context.environment)).job;
-  complete_job(job);
-  const Mesh mesh = resolve_mesh(job.mesh, planned_ranks(options, job.mesh), job.model);
+  const Job job = load_job(options.run.job_file, overrides_of(options.run, context.environment)).job;
+  const std::unique_ptr<JobTask> task = make_task(job);
   PassObserver observer;
   if (!options.after.empty())
     observer = [&](std::string_view pass, std::string_view program, const Graph& graph) {
       if (pass == options.after)
         std::cout << "program " << program << " after " << pass << "\n" << to_string(graph) << "\n";
     };
+  const StepConfig config = step_config(job, task->unit());
+  StepCompiler compiler(*task, config);
+  const Mesh mesh =
+      resolve_mesh(job.mesh, planned_ranks(options, job.mesh), compiler.extents_to_divide("tensor"));
   const HostLimits host = limits_of_this_host();
-  const HostedStep step = compile_for_host(job, mesh, options.run.ranks_per_host, host, observer);
-  const BatchPlan batch = plan_batch(job, mesh);
+  const HostedStep step = compile_for_host(compiler, mesh, job.threads, options.run.ranks_per_host, host);
+  if (observer) compile_step(*task, config, mesh, step.plan.num_threads, observer);
+  const BatchPlan batch = compiler.batch(mesh);
   if (options.after.empty()) std::cout << plan_text(step.plan, batch, step.ranks_on_host) << std::flush;
   require_memory(step.plan, batch, step.ranks_on_host, host.memory_bytes);
   return 0;

@@ -90,7 +90,7 @@ void require_memory(const StepPlan& plan, const BatchPlan& batch, int ranks_on_h
   fail(Fault::kMemory, "memory: a rank needs ", format_gib(plan.arena.num_bytes()), " but has ",
        format_gib(share), " (the host's ", format_gib(memory_bytes), " over ", plural(ranks_on_host, "rank"),
        ")\n", memory_text(plan), "  what helps: ", advice,
-       "a shorter model.seq, a larger mesh.layout tensor, or fewer ranks a host (--ranks-per-host)");
+       "a smaller model, a larger mesh.layout tensor, or fewer ranks a host (--ranks-per-host)");
 }
 
 }  // namespace takt

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/passes/step_plan.h"
-#include "launch/compile_step.h"
+#include "core/train/compile_step.h"
 
 namespace takt {
 

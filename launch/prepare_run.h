@@ -2,29 +2,27 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "collectives/bootstrap.h"
-#include "core/state/token_dataset.h"
-#include "core/state/tokenizer.h"
-#include "launch/compile_step.h"
+#include "core/train/compile_step.h"
+#include "core/train/job_task.h"
 #include "launch/job_file.h"
 #include "launch/run_options.h"
 
 namespace takt {
 
 struct PreparedRun {
-  LoadedJob loaded;                      // as read, with origins
-  Job job;                               // complete
-  std::unique_ptr<Tokenizer> tokenizer;  // null if the job names none
+  LoadedJob loaded;  // as read, with origins
+  Job job;
+  std::unique_ptr<JobTask> task;
+  StepConfig config;
   Mesh mesh;
   BatchPlan batch;
   StepPlan plan;
   std::uint64_t memory_limit_bytes = 0;  // of a rank
-  std::optional<TokenDataset> train;
-  std::optional<TokenDataset> valid;
+  Datasets data;
   std::vector<std::string> notices;  // what people must know before step 1
 };
 

@@ -11,6 +11,7 @@ Command data_command();
 Command generate_command();
 Command keys_command();
 Command plan_command();
+Command predict_command();
 Command train_command();
 Command version_command();
 

@@ -1,5 +1,4 @@
-// A layout fits if data x tensor is the number of ranks and tensor divides the heads. Key and value heads may
-// be fewer: then every rank keeps all of them.
+// A layout fits if data x tensor is the number of ranks and tensor divides what of the model it must.
 #include "launch/resolve_mesh.h"
 
 #include <fmt/format.h>
@@ -15,15 +14,18 @@ namespace {
 
 constexpr std::size_t kMostOffers = 3;
 
-bool divides_heads(std::int64_t tensor, const ModelConfig& model) {
-  return model.heads % tensor == 0;
+// The first extent that `tensor` does not divide, or null.
+const Dim* undivided(std::int64_t tensor, const std::vector<Dim>& extents) {
+  for (const Dim& dim : extents)
+    if (dim.extent % tensor != 0) return &dim;
+  return nullptr;
 }
 
 // The layouts that fit, those nearest to the asked tensor size first: "tensor=4 data=6 | tensor=6 data=4".
-std::string nearest_that_fit(std::int64_t asked_tensor, int num_ranks, const ModelConfig& model) {
+std::string nearest_that_fit(std::int64_t asked_tensor, int num_ranks, const std::vector<Dim>& extents) {
   std::vector<std::int64_t> sizes;
   for (std::int64_t tensor = 1; tensor <= num_ranks; ++tensor)
-    if (num_ranks % tensor == 0 && divides_heads(tensor, model)) sizes.push_back(tensor);
+    if (num_ranks % tensor == 0 && !undivided(tensor, extents)) sizes.push_back(tensor);
   std::stable_sort(sizes.begin(), sizes.end(), [asked_tensor](std::int64_t a, std::int64_t b) {
     return std::abs(a - asked_tensor) < std::abs(b - asked_tensor);
   });
@@ -36,12 +38,12 @@ std::string nearest_that_fit(std::int64_t asked_tensor, int num_ranks, const Mod
 
 }  // namespace
 
-Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const ModelConfig& model) {
+Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const std::vector<Dim>& extents) {
   TAKT_ASSERT(num_ranks >= 1, "mesh: the number of ranks is ", num_ranks);
   const std::int64_t tensor = config.is_auto ? 1 : config.tensor;
   const auto refuse = [&](const std::string& what) {
     fail(Fault::kConfig, "mesh: ", what,
-         "\n  nearest that fit: ", nearest_that_fit(tensor, num_ranks, model));
+         "\n  nearest that fit: ", nearest_that_fit(tensor, num_ranks, extents));
   };
   const std::string ranks = fmt::format("{} rank{}", num_ranks, num_ranks == 1 ? "" : "s");
   const std::int64_t data = config.is_auto || config.data == 0 ? num_ranks / tensor : config.data;
@@ -51,8 +53,8 @@ Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const ModelConfig& mo
   if (data * tensor != num_ranks)
     refuse(
         fmt::format("{} cannot be split as data={} x tensor={} (= {})", ranks, data, tensor, data * tensor));
-  if (!divides_heads(tensor, model))
-    refuse(fmt::format("tensor={} does not divide the model's {} heads", tensor, model.heads));
+  if (const Dim* dim = undivided(tensor, extents))
+    refuse(fmt::format("tensor={} does not divide the model's {} {}", tensor, dim->extent, dim->axis.str()));
   return {.axes = {{.name = "data", .size = static_cast<int>(data), .cut = 1},
                    {.name = "tensor", .size = static_cast<int>(tensor)}}};
 }

@@ -10,6 +10,7 @@
 #include "collectives/share.h"
 #include "launch/ask_root.h"
 #include "launch/job_file.h"
+#include "launch/job_task.h"
 
 namespace takt {
 namespace {
@@ -50,17 +51,13 @@ std::vector<std::string> lines_of(const std::string& text) {
 }  // namespace
 
 ComparedFacts compared_facts(const Job& job, std::uint64_t data_hash) {
-  return {.version = kFactsVersion,
-          .facts = {{"seed", fmt::format("{}", job.seed)},
-                    {"model.kind", job.model.kind},
-                    {"model.family", job.model.family},
-                    {"model.seq", fmt::format("{}", job.model.seq)},
-                    {"model.heads", fmt::format("{}", job.model.heads)},
-                    {"model.tied", fmt::format("{}", job.model.tied)},
-                    {"model.rope_theta", fmt::format("{}", job.model.rope_theta)},
-                    {"model.norm_eps", fmt::format("{}", job.model.norm_eps)},
-                    {kDataFact, fmt::format("{:016x}", data_hash)},
-                    {"optimizer.kind", job.optimizer.kind}}};
+  ComparedFacts compared{.version = kFactsVersion,
+                         .facts = {{"seed", fmt::format("{}", job.seed)},
+                                   {"model.kind", job.model.kind},
+                                   {kDataFact, fmt::format("{:016x}", data_hash)},
+                                   {"optimizer.kind", job.optimizer.kind}}};
+  compared.facts.merge(find_task(job.model.kind).facts(settings_of(job)));
+  return compared;
 }
 
 void require_same_experiment(const TrainingCursor& saved, const ComparedFacts& now) {

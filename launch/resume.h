@@ -7,7 +7,8 @@
 #include <string>
 #include <string_view>
 
-#include "launch/trainer.h"
+#include "core/train/trainer.h"
+#include "launch/job.h"
 
 namespace takt {
 

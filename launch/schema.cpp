@@ -5,7 +5,7 @@
 #include <cctype>
 
 #include "core/base/units.h"
-#include "core/models/registry.h"
+#include "core/train/job_task.h"
 #include "optimizers/optimizer.h"
 #include "optimizers/schedule.h"
 
@@ -14,7 +14,7 @@ namespace {
 
 using Keys = std::vector<JobKey>;
 
-constexpr double kMostExtent = 1e6;  // of a model's axis: far above any model, far below overflow
+constexpr double kMostMicroBatch = 1e6;
 constexpr double kMostSteps = 1e12;
 
 template <class Registry>
@@ -39,13 +39,6 @@ std::vector<std::string> schedules_with(const std::string& key) {
   return names_with(schedule_registry(), key);
 }
 
-std::vector<std::string> model_families() {
-  std::vector<std::string> names;
-  for (const ModelDef& model : model_registry())
-    names.insert(names.end(), model.families.begin(), model.families.end());
-  return names;
-}
-
 template <class Section>
 void append(Keys& keys, Section section) {
   for (JobKey& key : section) keys.push_back(std::move(key));
@@ -64,78 +57,21 @@ Keys data_keys() {
   return {
       texts_key(
           "data.train", [](Job & j) -> auto& { return j.data.train; },
-          "Training files: llm.c .bin, or Megatron prefixes of .bin and .idx.")
+          "Training data. gpt: llm.c .bin files, or Megatron prefixes of .bin and .idx. mlp: a folder with "
+          "inputs.npy "
+          "and targets.npy.")
           .also_known_as({"train_data", "train_files", "path", "data_path"}),
       texts_key(
-          "data.valid", [](Job & j) -> auto& { return j.data.valid; }, "Validation files, of the same kinds.")
+          "data.valid", [](Job & j) -> auto& { return j.data.valid; }, "Validation data, of the same kinds.")
           .also_known_as({"validation", "val", "eval", "valid_data"}),
-      text_key(
-          "data.tokenizer", [](Job & j) -> auto& { return j.data.tokenizer; },
-          "tokenizer.json: decides model.vocab, and turns tokens into text.")
-          .also_known_as({"tokenizer_path", "vocab_file"}),
   };
 }
 
-Keys model_shape_keys() {
+Keys model_keys() {
   return {
       choice_key(
-          "model.kind", [](Job & j) -> auto& { return j.model.kind; }, names_of(model_registry()),
-          "Which model."),
-      choice_key(
-          "model.family", [](Job & j) -> auto& { return j.model.family; }, model_families(),
-          "llama: RMS norm, rotary positions, SwiGLU, grouped queries. gpt2: learned positions, layer norm, "
-          "GELU, biases.")
-          .also_known_as({"architecture", "arch", "model_type"}),
-      whole_key(
-          "model.layers", [](Job & j) -> auto& { return j.model.layers; }, from_to(1, kMostExtent), "",
-          "Transformer blocks.")
-          .also_known_as({"n_layer", "n_layers", "num_layers", "num_hidden_layers", "depth"}),
-      whole_key(
-          "model.embed", [](Job & j) -> auto& { return j.model.embed; }, from_to(1, kMostExtent), "",
-          "Width of the residual stream.")
-          .also_known_as({"n_embd", "hidden", "hidden_size", "dim", "d_model", "width", "embed_dim"}),
-      whole_key(
-          "model.heads", [](Job & j) -> auto& { return j.model.heads; }, from_to(1, kMostExtent), "",
-          "Attention heads.")
-          .also_known_as({"n_head", "n_heads", "num_heads", "num_attention_heads"}),
-      whole_key(
-          "model.kv_heads", [](Job & j) -> auto& { return j.model.kv_heads; }, from_to(0, kMostExtent), "",
-          "Key and value heads. 0: as many as heads.")
-          .also_known_as({"n_kv_heads", "num_kv_heads", "num_key_value_heads"}),
-      whole_key(
-          "model.mlp", [](Job & j) -> auto& { return j.model.mlp; }, from_to(0, kMostExtent), "",
-          "Width of the feed-forward layers. 0: from the family.")
-          .also_known_as({"ffn", "ffn_dim", "intermediate_size", "mlp_dim", "hidden_dim"}),
-      whole_key(
-          "model.vocab", [](Job & j) -> auto& { return j.model.vocab; }, from_to(0, 1e9), "",
-          "Tokens in the vocabulary. 0: from the tokenizer.")
-          .also_known_as({"vocab_size", "n_vocab"}),
-      whole_key(
-          "model.seq", [](Job & j) -> auto& { return j.model.seq; }, from_to(1, 1e9), "tokens",
-          "Longest sequence.")
-          .also_known_as(
-              {"block_size", "seq_len", "seq_length", "sequence_length", "context", "max_seq_len"}),
-  };
-}
-
-Keys model_function_keys() {
-  return {
-      flag_key(
-          "model.tied", [](Job & j) -> auto& { return j.model.tied; },
-          "The output projection is the embedding table.")
-          .also_known_as({"tie_embeddings", "tie_word_embeddings"}),
-      number_key(
-          "model.rope_theta", [](Job & j) -> auto& { return j.model.rope_theta; }, above(0), "",
-          "llama: base of the rotary wavelengths.")
-          .only_for("model.family", {"llama"}),
-      number_key(
-          "model.norm_eps", [](Job & j) -> auto& { return j.model.norm_eps; }, above(0), "",
-          "Added under the root of the norms.")
-          .also_known_as({"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"}),
-      number_key(
-          "model.init_std", [](Job & j) -> auto& { return j.model.init_std; }, at_least(0), "",
-          "Standard deviation of the initial weights.")
-          .also_known_as({"initializer_range", "init_method_std"}),
+          "model.kind", [](Job & j) -> auto& { return j.model.kind; }, names_of(task_registry()),
+          "gpt: a transformer that predicts the next token. mlp: a perceptron from arrays to arrays."),
       text_key(
           "model.init", [](Job & j) -> auto& { return j.model.init; },
           "A folder or safetensors file to start from. Empty: random weights.")
@@ -143,12 +79,26 @@ Keys model_function_keys() {
   };
 }
 
+// The keys that models declare in `table`, each once.
+Keys declared_keys(const std::string& table) {
+  Keys keys;
+  for (const TaskKind& task : task_registry())
+    for (const Setting& setting : task.settings()) {
+      if (!setting.name.starts_with(table + '.')) continue;
+      auto known =
+          std::find_if(keys.begin(), keys.end(), [&](const JobKey& k) { return k.name == setting.name; });
+      if (known == keys.end()) known = keys.insert(keys.end(), setting_key(setting));
+      known->models.push_back(task.name);
+    }
+  return keys;
+}
+
 Keys train_keys() {
   return {
       global_batch_key(),
       whole_key(
-          "train.micro_batch", [](Job & j) -> auto& { return j.train.micro_batch; }, from_to(0, kMostExtent),
-          "samples", "What a rank computes at once. 0: chosen by the plan.")
+          "train.micro_batch", [](Job & j) -> auto& { return j.train.micro_batch; },
+          from_to(0, kMostMicroBatch), "samples", "What a rank computes at once. 0: chosen by the plan.")
           .also_known_as({"micro_batch_size", "device_batch_size", "per_device_train_batch_size"}),
       whole_key(
           "train.steps", [](Job & j) -> auto& { return j.train.steps; }, from_to(1, kMostSteps), "",
@@ -224,8 +174,8 @@ Keys run_keys() {
           .also_known_as({"keep_last", "save_total_limit"}),
       eval_every_key(),
       whole_key(
-          "eval.samples", [](Job & j) -> auto& { return j.eval.samples; }, from_to(0, kMostSteps),
-          "samples of model.seq tokens", "How much of the validation set to use. 0: all.")
+          "eval.samples", [](Job & j) -> auto& { return j.eval.samples; }, from_to(0, kMostSteps), "samples",
+          "How much of the validation set to use. 0: all.")
           .also_known_as({"iters", "eval_iters", "steps"}),
       whole_key(
           "log.every", [](Job & j) -> auto& { return j.log.every; }, from_to(1, kMostSteps), "steps",
@@ -266,8 +216,8 @@ bool has_alias(const JobKey& key, std::string_view word) {
 const std::vector<JobKey>& job_keys() {
   static const Keys keys = [] {
     Keys all = top_keys();
-    for (Keys section :
-         {data_keys(), model_shape_keys(), model_function_keys(), train_keys(), optimizer_keys(), run_keys()})
+    for (Keys section : {data_keys(), declared_keys("data"), model_keys(), declared_keys("model"),
+                         train_keys(), optimizer_keys(), run_keys()})
       append(all, std::move(section));
     return all;
   }();

@@ -3,7 +3,6 @@
 #include "launch/start_weights.h"
 
 #include "collectives/agree.h"
-#include "core/state/pretrained.h"
 #include "launch/ask_root.h"
 
 namespace takt {

@@ -6,9 +6,9 @@
 #include <string>
 
 #include "core/state/run_directory.h"
+#include "core/train/trainer.h"
 #include "launch/prepare_run.h"
 #include "launch/resume.h"
-#include "launch/trainer.h"
 
 namespace takt {
 

@@ -11,8 +11,8 @@
 #include "collectives/share.h"
 #include "core/device/cpu_peak.h"
 #include "core/device/onednn.h"
-#include "core/models/registry.h"
 #include "launch/ask_root.h"
+#include "launch/resume.h"
 #include "launch/start_weights.h"
 #include "launch/stop_signal.h"
 #include "launch/version.h"
@@ -65,11 +65,12 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
     : prepared_(prepared),
       world_(*context.world),
       peak_flops_per_s_(peak_of_ranks(prepared.plan.num_threads, world_.comm())),
-      trainer_(prepared.job, prepared.plan, world_.comm()),
-      order_(prepared.job.seed, prepared.train->num_samples(prepared.job.model.seq)),
+      trainer_(*prepared.task, prepared.config, prepared.plan, world_.comm()),
+      order_(prepared.job.seed, prepared.data.train->num_samples()),
+      unit_(prepared.task->unit()),
       flops_a_step_(cost_of(prepared.plan.programs[prepared.plan.index_of(kMicroBatch)]).useful_flops *
                     static_cast<double>(prepared.batch.num_micro_batches)) {
-  trainer_.cursor().compared = compared_facts(prepared.job, prepared.train->content_hash());
+  trainer_.cursor().compared = compared_facts(prepared.job, prepared.data.train->content_hash());
   open_directory(options, context);
   saved_directory_ = start_weights(directory_, options.resume, prepared, trainer_, world_.comm(),
                                    [&](std::string_view text) {
@@ -134,6 +135,10 @@ void TrainingRun::keep_earlier_metrics() {
         concat("an earlier run left metrics here but no checkpoint: they are kept in ", kept.string()));
 }
 
+std::int64_t TrainingRun::units_of(const Dataset& data) const {
+  return data.num_samples() * unit_.per_sample;
+}
+
 void TrainingRun::print_header() {
   const Job& job = prepared_.job;
   const BatchPlan& batch = prepared_.batch;
@@ -150,16 +155,17 @@ void TrainingRun::print_header() {
                             .backend = "cpu: oneDNN " + onednn_version() + " " + onednn_isa(),
                             .num_threads = prepared_.plan.num_threads,
                             .peak_flops_per_s = peak_flops_per_s_,
-                            .model = job.model.kind + " (" + job.model.family + ")",
+                            .model = prepared_.task->describe(),
                             .num_parameters = trainer_.num_parameters(),
-                            .num_train_tokens = prepared_.train->num_tokens(),
-                            .num_valid_tokens = prepared_.valid ? prepared_.valid->num_tokens() : 0,
+                            .unit = unit_.name,
+                            .train_units = units_of(*prepared_.data.train),
+                            .valid_units = prepared_.data.valid ? units_of(*prepared_.data.valid) : 0,
                             .mesh = to_string(prepared_.mesh),
-                            .batch_tokens = batch.samples_a_step * job.model.seq,
+                            .batch_units = batch.samples_a_step * unit_.per_sample,
                             .data_ranks = prepared_.mesh.size_of("data"),
                             .accumulated = batch.num_micro_batches,
                             .micro_batch = batch.micro_batch,
-                            .seq = job.model.seq,
+                            .units_a_sample = unit_.per_sample,
                             .memory_bytes = prepared_.plan.arena.num_bytes(),
                             .memory_limit_bytes = prepared_.memory_limit_bytes,
                             .checkpoint_bytes = checkpoint_bytes,
@@ -187,14 +193,14 @@ void TrainingRun::train() {
   const Job& job = prepared_.job;
   while (trainer_.cursor().step < job.train.steps && !is_stopped_) {
     const Clock::time_point before = Clock::now();
-    last_ = trainer_.step(*prepared_.train, order_);
+    last_ = trainer_.step(*prepared_.data.train, order_);
     const StepTimes times = share_times(last_, seconds_between(before, Clock::now()));
     require_finite(last_);
     last_loss_ = last_.loss;
     report_step(last_, times);
     const std::int64_t step = trainer_.cursor().step;
     // After the last step only a validation is worth interrupting.
-    is_stopped_ = times.stop > 0 && (step < job.train.steps || prepared_.valid);
+    is_stopped_ = times.stop > 0 && (step < job.train.steps || prepared_.data.valid);
     if ((job.eval.every > 0 && step % job.eval.every == 0) || step == job.train.steps) validate();
     if (times.checkpoint_due > 0 || is_stopped_) save();
   }
@@ -245,7 +251,7 @@ TrainingRun::StepTimes TrainingRun::share_times(const StepResult& result, double
 void TrainingRun::report_step(const StepResult& result, const StepTimes& times) {
   if (!is_root()) return;
   const Job& job = prepared_.job;
-  const std::int64_t step = trainer_.cursor().step, tokens = prepared_.batch.samples_a_step * job.model.seq;
+  const std::int64_t step = trainer_.cursor().step, units = prepared_.batch.samples_a_step * unit_.per_sample;
   const double flops_a_rank = flops_a_step_ / times.step_s / world_.size();
   const auto memory_bytes = static_cast<std::uint64_t>(times.memory_bytes);
   metrics_->write(
@@ -254,9 +260,10 @@ void TrainingRun::report_step(const StepResult& result, const StepTimes& times) 
                   .loss = result.loss,
                   .grad_norm = result.grad_norm,
                   .lr = result.lr,
-                  .tokens = trainer_.cursor().samples * job.model.seq,
+                  .unit = unit_.name,
+                  .units = trainer_.cursor().samples * unit_.per_sample,
                   .step_ms = 1e3 * times.step_s,
-                  .tokens_per_s = static_cast<double>(tokens) / times.step_s,
+                  .units_per_s = static_cast<double>(units) / times.step_s,
                   .tflops_per_rank = flops_a_rank / 1e12,
                   .mfu = flops_a_rank / peak_flops_per_s_,
                   .comm_ms = 1e3 * times.collective_s,
@@ -266,11 +273,12 @@ void TrainingRun::report_step(const StepResult& result, const StepTimes& times) 
   const double mean_s = seconds_between(start_, Clock::now()) / static_cast<double>(step - first_step_);
   console_->print(StepLine{.step = step,
                            .steps = job.train.steps,
+                           .unit = unit_.name,
                            .loss = result.loss,
                            .grad_norm = result.grad_norm,
                            .lr = result.lr,
                            .step_s = times.step_s,
-                           .tokens_per_s = static_cast<double>(tokens) / times.step_s,
+                           .units_per_s = static_cast<double>(units) / times.step_s,
                            .mfu = flops_a_rank / peak_flops_per_s_,
                            .comm = times.collective_s / times.step_s,
                            .exposed = times.collective_s / times.step_s,
@@ -295,10 +303,10 @@ void TrainingRun::fail_numerics(const std::string& what) const {
 }
 
 void TrainingRun::validate() {
-  if (!prepared_.valid || validated_step_ == trainer_.cursor().step || is_stopped_) return;
+  if (!prepared_.data.valid || validated_step_ == trainer_.cursor().step || is_stopped_) return;
   const Clock::time_point before = Clock::now();
-  const Evaluation evaluation = trainer_.evaluate(*prepared_.valid, prepared_.job.eval.samples,
-                                                  prepared_.tokenizer.get(), [&] { return share_stop(); });
+  const Evaluation evaluation =
+      trainer_.evaluate(*prepared_.data.valid, prepared_.job.eval.samples, [&] { return share_stop(); });
   is_stopped_ = evaluation.was_stopped;
   if (is_stopped_) return;
   evaluation_ = evaluation;
@@ -307,11 +315,12 @@ void TrainingRun::validate() {
   const bool is_best = std::isfinite(evaluation_->loss) && (best == 0 || evaluation_->loss < best);
   if (is_best) best = evaluation_->loss;
   if (!is_root()) return;
-  metrics_->write(ValidMetrics{.step = validated_step_, .valid_loss = evaluation_->loss});
+  metrics_->write(ValidMetrics{
+      .step = validated_step_, .valid_loss = evaluation_->loss, .figures = evaluation_->figures});
   console_->print(ValidLine{.step = validated_step_,
                             .steps = prepared_.job.train.steps,
                             .loss = evaluation_->loss,
-                            .bits_per_byte = evaluation_->bits_per_byte,
+                            .figures = evaluation_->figures,
                             .time_s = seconds_between(before, Clock::now()),
                             .is_best = is_best});
 }
@@ -386,18 +395,20 @@ int TrainingRun::finish() {
 }
 
 RunSummary TrainingRun::summarize(int exit_code) const {
-  const std::int64_t steps = trainer_.cursor().step, seq = prepared_.job.model.seq;
-  const auto trained = static_cast<double>((steps - first_step_) * prepared_.batch.samples_a_step * seq);
+  const std::int64_t steps = trainer_.cursor().step;
+  const auto trained =
+      static_cast<double>((steps - first_step_) * prepared_.batch.samples_a_step * unit_.per_sample);
   RunSummary summary{.name = prepared_.job.name,
                      .steps = steps,
-                     .tokens = trainer_.cursor().samples * seq,
+                     .unit = unit_.name,
+                     .units = trainer_.cursor().samples * unit_.per_sample,
                      .time_s = seconds_between(start_, Clock::now()),
                      .loss = last_loss_};
   if (evaluation_) {
     summary.valid_loss = evaluation_->loss;
-    summary.valid_bits_per_byte = evaluation_->bits_per_byte;
+    summary.valid_figures = evaluation_->figures;
   }
-  summary.tokens_per_s = sums_.step_s > 0 ? trained / sums_.step_s : 0;
+  summary.units_per_s = sums_.step_s > 0 ? trained / sums_.step_s : 0;
   summary.ranks = world_.size();
   summary.mesh = to_string(prepared_.mesh);
   summary.exit = exit_code;
@@ -405,39 +416,37 @@ RunSummary TrainingRun::summarize(int exit_code) const {
 }
 
 void TrainingRun::print_done(const RunSummary& summary, const std::vector<SectionTime>& sections) {
-  const auto tokens_a_step = static_cast<double>(prepared_.batch.samples_a_step * prepared_.job.model.seq);
+  const auto units_a_step = static_cast<double>(prepared_.batch.samples_a_step * unit_.per_sample);
   if (trainer_.cursor().step == first_step_) {  // a speed of no steps is no speed
     console_->print(DoneLine{.steps = summary.steps,
-                             .num_tokens = summary.tokens,
+                             .unit = summary.unit,
+                             .num_units = summary.units,
                              .time_s = summary.time_s,
                              .loss = summary.loss,
                              .valid_loss = summary.valid_loss});
     return;
   }
-  console_->print(DoneLine{
-      .steps = summary.steps,
-      .num_tokens = summary.tokens,
-      .time_s = summary.time_s,
-      .loss = summary.loss,
-      .valid_loss = summary.valid_loss,
-      .tokens_per_s = summary.tokens_per_s,
-      .mfu = summary.tokens_per_s / tokens_a_step * flops_a_step_ / world_.size() / peak_flops_per_s_,
-      .sections = sections});
-  if (summary.valid_bits_per_byte)
-    console_->print(fmt::format("validation {:.4f} bits per byte", *summary.valid_bits_per_byte));
+  console_->print(
+      DoneLine{.steps = summary.steps,
+               .unit = summary.unit,
+               .num_units = summary.units,
+               .time_s = summary.time_s,
+               .loss = summary.loss,
+               .valid_loss = summary.valid_loss,
+               .units_per_s = summary.units_per_s,
+               .mfu = summary.units_per_s / units_a_step * flops_a_step_ / world_.size() / peak_flops_per_s_,
+               .sections = sections});
+  for (const auto& [name, number] : summary.valid_figures)
+    console_->print(fmt::format("validation {:.4f} {}", number, words_of(name)));
 }
 
-// What other software reads: weights and config.json with Hugging Face names, and the tokenizer.
+// What other software reads: the weights, and what the task says belongs to them.
 void TrainingRun::export_final() {
   const std::filesystem::path final_model = directory_.final_model();
   std::filesystem::create_directories(final_model);
   export_model(saved_directory_, trainer_.exported(), final_model / "model.safetensors");
-  const int end_of_text = prepared_.tokenizer ? prepared_.tokenizer->end_of_text().value_or(0) : 0;
-  write_file_atomically(
-      final_model / "config.json",
-      find_model(prepared_.job.model.kind).hugging_face_config(prepared_.job.model, end_of_text));
+  prepared_.task->write_model_files(final_model);
   write_file_atomically(final_model / "effective.toml", effective_file(prepared_.loaded));
-  if (prepared_.tokenizer) prepared_.tokenizer->save(final_model / "tokenizer.json");
 }
 
 }  // namespace takt

@@ -11,10 +11,10 @@
 #include "core/state/metrics.h"
 #include "core/state/run_directory.h"
 #include "core/state/run_lock.h"
+#include "core/train/trainer.h"
 #include "launch/command.h"
 #include "launch/console.h"
 #include "launch/prepare_run.h"
-#include "launch/trainer.h"
 
 namespace takt {
 
@@ -45,6 +45,7 @@ class TrainingRun {
   bool is_root() const { return world_.rank() == 0; }
   void open_directory(const RunOptions& options, const CommandContext& context);
   void keep_earlier_metrics();
+  std::int64_t units_of(const Dataset& data) const;
   void print_header();
   void describe(const CommandContext& context);
   StepTimes share_times(const StepResult& result, double step_s);
@@ -65,6 +66,7 @@ class TrainingRun {
   double peak_flops_per_s_ = 0;  // of a rank, measured
   Trainer trainer_;
   DataOrder order_;
+  Unit unit_;
   double flops_a_step_ = 0;  // matrix products and attention, forward and backward, once, over all ranks
   RunDirectory directory_;
   std::unique_ptr<RunLock> lock_;           // root only

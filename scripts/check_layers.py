@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # From the top down; folders in one row are level with each other.
 LAYERS = [
     ["launch"],
+    ["core/train"],
     ["optimizers"],
     ["core/exec", "core/state"],
     ["core/models", "core/passes"],

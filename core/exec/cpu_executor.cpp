@@ -127,9 +127,9 @@ std::span<const float> CpuExecutor::output(std::size_t program, std::size_t numb
           static_cast<std::size_t>(graph.value(id).desc.num_elements())};
 }
 
-std::span<std::byte> CpuExecutor::host_view(std::string_view name) {
+std::span<std::byte> CpuExecutor::host_view(std::string_view name, int micro_batch) {
   const std::size_t num_bytes = plan_.locate(name).desc.num_bytes();
-  return {storage(name, 0, num_bytes, 0), num_bytes};
+  return {storage(name, 0, num_bytes, micro_batch), num_bytes};
 }
 
 void CpuExecutor::write(std::string_view name, std::span<const std::byte> bytes, int micro_batch) {

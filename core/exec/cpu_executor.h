@@ -25,7 +25,7 @@ class CpuExecutor final : public Executor {
   void read_part(std::string_view name, std::size_t first, std::span<std::byte> bytes) const override;
   // Output number `number` of a program, as it was last computed: f32.
   std::span<const float> output(std::size_t program, std::size_t number) const;
-  std::span<std::byte> host_view(std::string_view name) override;
+  std::span<std::byte> host_view(std::string_view name, int micro_batch = 0) override;
   double collective_time_s() const override { return collective_time_s_; }
   void reset_times() override { collective_time_s_ = 0; }
 

@@ -33,8 +33,8 @@ class Executor {
   // A part of a persistent value, counted in bytes.
   virtual void write_part(std::string_view name, std::size_t first, std::span<const std::byte> bytes) = 0;
   virtual void read_part(std::string_view name, std::size_t first, std::span<std::byte> bytes) const = 0;
-  // The storage itself where the host can reach it, else empty.
-  virtual std::span<std::byte> host_view(std::string_view name) = 0;
+  // The storage itself where the host can reach it, else empty; of an input in the slot of the micro-batch.
+  virtual std::span<std::byte> host_view(std::string_view name, int micro_batch = 0) = 0;
   // Copies parameters and state, so that training can go on while they are saved.
   Snapshot snapshot() const;
 

@@ -131,6 +131,20 @@ OpArgs Graph::args_of(const Node& node) const {
   return args;
 }
 
+void Graph::set_extent(const Axis& axis, std::int64_t extent) {
+  const auto set = [&](Dims& dims) {
+    for (Dim& dim : dims)
+      if (dim.axis == axis) dim.extent = extent;
+  };
+  for (Value& value : values_) {
+    set(value.desc.dims);
+    set(value.global_dims);
+  }
+  for (Node& node : nodes_)
+    for (auto& [name, attr] : node.attrs.entries())
+      if (Dims* dims = std::get_if<Dims>(&attr)) set(*dims);
+}
+
 Graph Graph::pruned() const {
   std::vector<bool> value_needed(values_.size(), false);
   std::vector<bool> node_needed(nodes_.size(), false);

@@ -104,6 +104,10 @@ class Graph {
   std::optional<ValueId> find(std::string_view name) const;
   OpArgs args_of(const Node& node) const;
 
+  // Gives an axis of all values another extent, in a graph that is not placed yet. Dims among the ops' constants follow;
+  // where another constant depends on the extent, verify() finds it.
+  void set_extent(const Axis& axis, std::int64_t extent);
+
   // A copy without the nodes whose results nobody needs. Values that are no longer used go too, inputs and
   // persistent ones excepted.
   Graph pruned() const;

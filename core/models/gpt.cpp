@@ -20,7 +20,7 @@ using Init = ParameterInfo::Init;
 // Declares parameters of one model under one prefix.
 class Builder {
  public:
-  Builder(Graph& graph, const ModelConfig& config) : graph_(graph), config_(config) {}
+  Builder(Graph& graph, const GptConfig& config) : graph_(graph), config_(config) {}
 
   ValueId weight(const std::string& name, Dims dims, std::vector<std::int64_t> shape,
                  double std_scale = 1.0) {
@@ -55,7 +55,7 @@ class Builder {
   std::int64_t head_dim() const { return config_.embed / config_.heads; }
 
   Graph& graph_;
-  const ModelConfig& config_;
+  const GptConfig& config_;
 };
 
 ValueId Builder::llama_attention(ValueId x, ValueId turns, const std::string& layer) {
@@ -168,9 +168,9 @@ ValueId Builder::gpt2(ValueId tokens) {
 
 }  // namespace
 
-ModelConfig complete_gpt(ModelConfig c) {
+GptConfig complete_gpt(GptConfig c) {
   const bool llama = c.family == "llama";
-  TAKT_REQUIRE(llama || c.family == "gpt2", "model: family is '", c.family, "'; llama and gpt2 are known");
+  TAKT_REQUIRE(llama || c.family == "gpt2", "model.family is '", c.family, "'; llama and gpt2 are known");
   if (c.kv_heads == 0) c.kv_heads = c.heads;
   // Llama's SwiGLU has three matrices where GPT-2's MLP has two: 8/3 embed keeps the size, rounded for the
   // hardware.
@@ -178,22 +178,23 @@ ModelConfig complete_gpt(ModelConfig c) {
   TAKT_REQUIRE(c.layers > 0 && c.embed > 0 && c.heads > 0 && c.vocab > 0 && c.seq > 0,
                "model: layers, embed, heads, vocab and seq must be positive, got ", c.layers, ", ", c.embed,
                ", ", c.heads, ", ", c.vocab, " and ", c.seq);
-  TAKT_REQUIRE(c.embed % c.heads == 0, "model: embed=", c.embed, " is not a multiple of heads=", c.heads);
-  TAKT_REQUIRE(c.heads % c.kv_heads == 0, "model: heads=", c.heads,
-               " is not a multiple of kv_heads=", c.kv_heads);
-  TAKT_REQUIRE(!llama || c.embed / c.heads % 2 == 0,
-               "model: rotary positions need an even head size, embed / heads is ", c.embed / c.heads);
-  TAKT_REQUIRE(llama || c.kv_heads == c.heads, "model: family gpt2 has as many kv_heads as heads, got ",
-               c.kv_heads, " and ", c.heads);
+  TAKT_REQUIRE(c.embed % c.heads == 0, "model.embed ", c.embed, " is not a multiple of model.heads ", c.heads,
+               "\n  nearest that fits: embed = ", (c.embed / c.heads + 1) * c.heads);
+  TAKT_REQUIRE(c.heads % c.kv_heads == 0, "model.heads ", c.heads, " is not a multiple of model.kv_heads ",
+               c.kv_heads, "\n  each key and value head serves the same number of heads");
+  TAKT_REQUIRE(!llama || c.embed / c.heads % 2 == 0, "model.embed / model.heads is ", c.embed / c.heads,
+               ", wanted an even number: rotary positions turn pairs of elements");
+  TAKT_REQUIRE(llama || c.kv_heads == c.heads, "model.kv_heads is ", c.kv_heads,
+               ", wanted as many as model.heads (", c.heads, "): gpt2 has no grouped queries");
   return c;
 }
 
-ValueId build_gpt(Graph& graph, const ModelConfig& config, ValueId tokens) {
+ValueId build_gpt(Graph& graph, const GptConfig& config, ValueId tokens) {
   Builder builder(graph, config);
   return config.family == "llama" ? builder.llama(tokens) : builder.gpt2(tokens);
 }
 
-std::string hugging_face_config(const ModelConfig& c, int end_of_text) {
+std::string hugging_face_config(const GptConfig& c, int end_of_text) {
   nlohmann::ordered_json json;
   const bool llama = c.family == "llama";
   json["architectures"] = {llama ? "LlamaForCausalLM" : "GPT2LMHeadModel"};

@@ -184,7 +184,7 @@ void require_plain_rope(ConfigFile& file, const std::string& table_key, double t
   }
 }
 
-void require_llama(const ModelConfig& model, ConfigFile& file, bool is_mistral) {
+void require_llama(const GptConfig& model, ConfigFile& file, bool is_mistral) {
   const std::int64_t head_dim = model.embed / model.heads;
   if (is_mistral && !file.contains("sliding_window"))
     file.refuse("a mistral without the key sliding_window has one of 4096, which is not done here");
@@ -216,7 +216,7 @@ void require_llama(const ModelConfig& model, ConfigFile& file, bool is_mistral) 
   require_equal(file, keys);
 }
 
-void require_gpt2(const ModelConfig& model, ConfigFile& file) {
+void require_gpt2(const GptConfig& model, ConfigFile& file) {
   for (const Fixed& fixed :
        std::vector<Fixed>{{"activation_function", {"gelu_new", "gelu_pytorch_tanh", "gelu_fast"}, "gelu_new"},
                           {"scale_attn_weights", {true}, true},
@@ -237,7 +237,7 @@ void require_gpt2(const ModelConfig& model, ConfigFile& file) {
 
 }  // namespace
 
-void require_same_gpt(const ModelConfig& model, const json& config, const std::string& source) {
+void require_same_gpt(const GptConfig& model, const json& config, const std::string& source) {
   if (!config.is_object()) fail(Fault::kData, source, ": holds no JSON object");
   ConfigFile file(config, source);
   const json type = file.value("model_type", "absent");

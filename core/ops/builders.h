@@ -48,6 +48,8 @@ ValueId activation_grad(Graph& graph, ValueId x, ValueId dy, const std::string& 
                         const std::string& name);
 // y = silu(gate) up, all of one shape: the middle of a gated MLP.
 ValueId gated_silu(Graph& graph, ValueId gate, ValueId up, const std::string& name);
+// y = (x - target)^2, all of one shape.
+ValueId squared_error(Graph& graph, ValueId x, ValueId target, const std::string& name);
 
 // Rotates pairs of x: [..., seq, ..., head_dim] by the angles of `table`: [seq, turn, pair = head_dim / 2]; `inverse`
 // by the negative angles.
@@ -124,6 +126,8 @@ const OpDef& rotary_table_op();
 const OpDef& scale_op();
 const OpDef& softmax_op();
 const OpDef& softmax_grad_op();
+const OpDef& squared_error_op();
+const OpDef& squared_error_grad_op();
 const OpDef& stack_op();
 const OpDef& sum_exp_op();
 const OpDef& sum_squares_op();

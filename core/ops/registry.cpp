@@ -43,6 +43,8 @@ std::span<const OpDef* const> op_registry() {
       &scale_op(),
       &softmax_op(),
       &softmax_grad_op(),
+      &squared_error_op(),
+      &squared_error_grad_op(),
       &stack_op(),
       &sum_exp_op(),
       &sum_squares_op(),

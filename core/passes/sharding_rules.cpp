@@ -44,6 +44,17 @@ ShardingRules sharding_rules(Shard shard) {
   return rules;
 }
 
+std::vector<Dim> extents_to_divide(const Graph& graph, const ShardingRules& rules, const Axis& mesh_axis) {
+  std::vector<Dim> extents;
+  for (const Value& value : graph.values())
+    for (const Dim& dim : value.desc.dims)
+      for (const ShardingRule& rule : rules)
+        if (rule.axis == dim.axis && rule.mesh_axis == mesh_axis && rule.uneven == Uneven::kError &&
+            std::find(extents.begin(), extents.end(), dim) == extents.end())
+          extents.push_back(dim);
+  return extents;
+}
+
 bool may_shard(const ShardingRules& rules, const MeshAxis& mesh_axis, const Dim& dim,
                std::int64_t num_pieces) {
   return std::any_of(rules.begin(), rules.end(), [&](const ShardingRule& rule) {

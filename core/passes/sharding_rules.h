@@ -40,6 +40,9 @@ Shard find_shard(std::string_view name);  // "none", "optimizer"; kConfig
 // batch over data; heads, kv_heads, mlp and vocab over tensor; what `shard` says of parameters and state over data.
 ShardingRules sharding_rules(Shard shard);
 
+// The extents in the graph, each axis once, that `mesh_axis` must divide.
+std::vector<Dim> extents_to_divide(const Graph& graph, const ShardingRules& rules, const Axis& mesh_axis);
+
 // May `dim` of an intermediate value be sharded over a mesh axis, which makes `num_pieces` of it together with the other
 // mesh axes that cut it? False where no rule says so.
 bool may_shard(const ShardingRules& rules, const MeshAxis& mesh_axis, const Dim& dim,

@@ -75,9 +75,9 @@ void MetricsWriter::write(const StepMetrics& metrics) {
                        {"loss", metrics.loss},
                        {"grad_norm", metrics.grad_norm},
                        {"lr", metrics.lr},
-                       {"tokens", metrics.tokens},
+                       {metrics.unit, metrics.units},
                        {"step_ms", metrics.step_ms},
-                       {"tokens_per_s", metrics.tokens_per_s},
+                       {metrics.unit + "_per_s", metrics.units_per_s},
                        {"tflops_per_rank", metrics.tflops_per_rank}};
   add(line, "mfu", metrics.mfu);
   line["comm_ms"] = metrics.comm_ms;
@@ -87,7 +87,8 @@ void MetricsWriter::write(const StepMetrics& metrics) {
 }
 
 void MetricsWriter::write(const ValidMetrics& metrics) {
-  const ordered_json line = {{"step", metrics.step}, {"valid_loss", metrics.valid_loss}};
+  ordered_json line = {{"step", metrics.step}, {"valid_loss", metrics.valid_loss}};
+  for (const auto& [name, number] : metrics.figures) line["valid_" + name] = number;
   write_line(line.dump());
 }
 
@@ -114,12 +115,12 @@ std::optional<double> number_of_step(const path& path, std::int64_t step, const 
 void write_summary(const path& path, const RunSummary& summary) {
   ordered_json text = {{"name", summary.name},
                        {"steps", summary.steps},
-                       {"tokens", summary.tokens},
+                       {summary.unit, summary.units},
                        {"time_s", summary.time_s}};
   add(text, "loss", summary.loss);
   add(text, "valid_loss", summary.valid_loss);
-  add(text, "valid_bits_per_byte", summary.valid_bits_per_byte);
-  text["tokens_per_s"] = summary.tokens_per_s;
+  for (const auto& [name, number] : summary.valid_figures) text["valid_" + name] = number;
+  text[summary.unit + "_per_s"] = summary.units_per_s;
   text["ranks"] = summary.ranks;
   text["mesh"] = summary.mesh;
   text["exit"] = summary.exit;

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/state/system_calls.h"
 
@@ -14,12 +16,13 @@ namespace takt {
 struct StepMetrics {
   std::int64_t step = 0;
   double time_s = 0;     // since the run started
-  double loss = 0;       // nats a token
+  double loss = 0;       // mean over the global batch
   double grad_norm = 0;  // before clipping
   double lr = 0;
-  std::int64_t tokens = 0;  // since step 0
+  std::string unit = "tokens";  // what is counted: names the next and the one after step_ms
+  std::int64_t units = 0;       // since step 0
   double step_ms = 0;
-  double tokens_per_s = 0;
+  double units_per_s = 0;
   double tflops_per_rank = 0;
   std::optional<double> mfu = {};  // 0 to 1; none where the peak is not known
   double comm_ms = 0;
@@ -29,7 +32,8 @@ struct StepMetrics {
 
 struct ValidMetrics {
   std::int64_t step = 0;
-  double valid_loss = 0;  // nats a token
+  double valid_loss = 0;
+  std::vector<std::pair<std::string, double>> figures = {};  // "valid_" + name
 };
 
 // Appends lines, each handed to the system before write() returns. Root only. Throws kIo.
@@ -54,12 +58,13 @@ std::optional<double> number_of_step(const std::filesystem::path& path, std::int
 struct RunSummary {
   std::string name;
   std::int64_t steps = 0;
-  std::int64_t tokens = 0;
+  std::string unit = "tokens";
+  std::int64_t units = 0;
   double time_s = 0;
   std::optional<double> loss = {};  // of the last step; none: not known
   std::optional<double> valid_loss = {};
-  std::optional<double> valid_bits_per_byte = {};
-  double tokens_per_s = 0;  // mean
+  std::vector<std::pair<std::string, double>> valid_figures = {};  // "valid_" + name
+  double units_per_s = 0;                                          // mean
   int ranks = 1;
   std::string mesh = {};  // "data=4 tensor=2"
   int exit = 0;           // the exit code

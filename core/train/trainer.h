@@ -3,24 +3,22 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
-#include <span>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "core/exec/cpu_executor.h"
+#include "core/exec/executor.h"
 #include "core/exec/mesh_groups.h"
 #include "core/state/checkpoint.h"
 #include "core/state/data_order.h"
-#include "core/state/token_dataset.h"
-#include "core/state/tokenizer.h"
-#include "launch/compile_step.h"
-#include "launch/job.h"
+#include "core/state/dataset.h"
+#include "core/train/compile_step.h"
 
 namespace takt {
 
 struct StepResult {
-  double loss = 0;       // mean over the tokens of the global batch, nats
+  double loss = 0;       // mean over the global batch
   double grad_norm = 0;  // before clipping
   double lr = 0;
   double forward_backward_s = 0;
@@ -29,15 +27,16 @@ struct StepResult {
 };
 
 struct Evaluation {
-  double loss = 0;                           // mean over tokens, nats
-  std::optional<double> bits_per_byte = {};  // where a tokenizer is given
-  bool was_stopped = false;                  // then there are no numbers
+  double loss = 0;                                           // mean over the samples
+  std::vector<std::pair<std::string, double>> figures = {};  // metrics and figures of the task, by name
+  bool was_stopped = false;                                  // then there are no numbers
 };
 
-// Every rank of `world` makes one and makes the same calls. Plan and job are borrowed.
+// Every rank of `world` makes one and makes the same calls. Everything but the config is borrowed.
 class Trainer {
  public:
-  Trainer(const Job& job, const StepPlan& plan, Communicator& world);
+  // `plan` is what compile_step makes of task and config.
+  Trainer(const Task& task, const StepConfig& config, const StepPlan& plan, Communicator& world);
 
   // Random weights, the same for every mesh: each element is a function of seed, tensor name and global
   // index.
@@ -48,11 +47,11 @@ class Trainer {
 
   // One optimizer step on the next samples in `order`; moves the cursor on. Where loss or gradients are not
   // finite, the weights stay as they were: the caller looks at the result.
-  StepResult step(const TokenDataset& data, const DataOrder& order);
+  StepResult step(const Dataset& data, const DataOrder& order);
 
   // The mean loss over the first `num_samples` samples of `data` (0: all), each counted once on any mesh.
   // Between micro-batches every rank asks `stop`, where one is given, which must say the same on all.
-  Evaluation evaluate(const TokenDataset& data, std::int64_t num_samples, const Tokenizer* tokenizer,
+  Evaluation evaluate(const Dataset& data, std::int64_t num_samples = 0,
                       const std::function<bool()>& stop = {});
 
   // This rank's parameters and optimizer state, for save_checkpoint and load_checkpoint. Valid while the
@@ -67,27 +66,49 @@ class Trainer {
   TrainingCursor& cursor() { return cursor_; }
   const TrainingCursor& cursor() const { return cursor_; }
   const BatchPlan& batch() const { return batch_; }
-  const CpuExecutor& executor() const { return executor_; }
+  const Executor& executor() const { return *executor_; }
   std::int64_t num_parameters() const;  // of the whole model
 
  private:
+  // An input that the dataset fills. Staging: where the host cannot reach the executor's own storage.
+  struct Input {
+    std::string name;
+    DType dtype = DType::kF32;
+    std::size_t num_bytes = 0;
+    std::vector<std::byte> staging = {};
+  };
+  // Of an output of the evaluate program: elements a sample, and where they are read to.
+  struct SampleNumbers {
+    std::string name;
+    std::size_t per_sample = 1;
+    std::vector<float> numbers = {};
+  };
+
+  void list_inputs();
+  void list_outputs();
   int data_rank() const;
-  // Writes tokens and targets of samples_ where the program reads them.
-  void load_micro_batch(const TokenDataset& data, int micro_batch);
+  // Writes the inputs of samples_ where the program reads them.
+  void load_micro_batch(const Dataset& data, int micro_batch);
+  // samples_ of the step that follows the cursor.
+  void draw_samples(const DataOrder& order, int micro_batch);
+  // Adds what the outputs say of the first `num_counted` samples: a sum an output.
+  void add_outputs(std::int64_t num_counted, std::span<double> sums);
   float scalar(std::string_view output) const;
   bool is_first_along_all_but(const Axis& mesh_axis) const;
 
-  const Job& job_;
+  const Task& task_;
+  const StepConfig config_;
   const StepPlan& plan_;
   Communicator& world_;
   BatchPlan batch_;
   MeshGroups groups_;
-  CpuExecutor executor_;
+  std::unique_ptr<Executor> executor_;
   TrainingCursor cursor_;
   // Of one micro-batch; kept, so that a step allocates nothing.
   std::vector<std::int64_t> samples_;
-  std::vector<std::int32_t> tokens_, targets_;
-  std::vector<float> losses_;
+  std::vector<Input> inputs_;
+  std::vector<NamedBuffer> buffers_;
+  std::vector<SampleNumbers> outputs_;
 };
 
 }  // namespace takt

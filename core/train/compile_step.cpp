@@ -1,0 +1,240 @@
+// compile_step: build, differentiate, add updates, choose precision, derive copies, parallelize, bucket, plan memory.
+//
+// A step is M runs of the micro-batch program and one of the update program, then of the refresh program where there
+// are derived values. Gradients are summed in accumulators, which stay partial sums over the data axis until the update
+// program reduces them once.
+#include "core/train/compile_step.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/ops/builders.h"
+#include "core/passes/autodiff.h"
+#include "core/passes/bucket.h"
+#include "core/passes/parallelize.h"
+#include "optimizers/optimizer.h"
+
+namespace takt {
+namespace {
+
+constexpr std::string_view kLossSum = "loss_sum";
+
+std::vector<ValueId> parameters_of(const Graph& graph) {
+  std::vector<ValueId> parameters;
+  for (std::size_t v = 0; v < graph.values().size(); ++v)
+    if (graph.values()[v].role == Role::kParameter) parameters.push_back({static_cast<int>(v)});
+  return parameters;
+}
+
+// The mean over the global batch, of which the graph sees `num_samples`, whatever the mesh.
+ValueId build_loss(Graph& graph, const Task& task, std::int64_t num_samples, std::int64_t samples_a_step) {
+  const ValueId losses = task.build(graph, num_samples).losses;
+  const TensorDesc desc = graph.value(losses).desc;
+  AxisNames axes;
+  for (const Dim& dim : desc.dims) axes.push_back(dim.axis);
+  const ValueId sum = reduce(graph, losses, axes, ReduceOp::kSum, "loss.sum");
+  const auto a_step = static_cast<double>(desc.num_elements() / num_samples * samples_a_step);
+  return scale(graph, sum, 1.0 / a_step, "loss.mean");
+}
+
+// Adds loss and gradients to accumulators.
+void append_backward(Graph& graph, ValueId loss) {
+  const std::vector<ValueId> parameters = parameters_of(graph);
+  const std::vector<ValueId> gradients = differentiate(graph, loss, parameters);
+  accumulate(graph, graph.persistent(std::string(kLossSum), graph.value(loss).desc, Role::kAccumulator), loss,
+             "loss.accumulated");
+  // In the order in which the backward pass finishes them, so that buckets fill up in that order.
+  std::vector<std::size_t> order(parameters.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return graph.value(gradients[a]).producer.index < graph.value(gradients[b]).producer.index;
+  });
+  for (const std::size_t i : order) {
+    const Value parameter = graph.value(parameters[i]);
+    const std::string name = "grad." + parameter.name;
+    const ValueId buffer = graph.persistent(name, parameter.desc, Role::kAccumulator, parameter.name);
+    accumulate(graph, buffer, gradients[i], name + ".accumulated");
+  }
+}
+
+Graph build_update(const Graph& micro_batch, const StepConfig& config) {
+  Graph graph;
+  const OptimizerDef& optimizer = find_optimizer(config.optimizer.kind);
+  std::vector<ValueId> parameters, gradients, squares;
+  graph.set_tag({-1, Phase::kUpdate});
+  const ValueId loss = graph.persistent(std::string(kLossSum), {}, Role::kAccumulator);
+  for (const Value& value : micro_batch.values())
+    if (value.role == Role::kAccumulator && !value.of.empty()) {
+      gradients.push_back(graph.persistent(value.name, value.desc, Role::kAccumulator, value.of));
+      const Value& parameter = micro_batch.value(micro_batch.find(value.of).value());
+      parameters.push_back(graph.parameter(parameter.name, parameter.desc, parameter.parameter.value()));
+    }
+  for (const ValueId gradient : gradients)
+    squares.push_back(sum_squares(graph, gradient, graph.value(gradient).name + ".square"));
+  const ClipFactor clip =
+      clip_factor(graph, add(graph, squares, "grad_norm.square"), config.grad_clip, std::string(kGradNorm));
+  const ValueId hyper = graph.input(std::string(kHyper), {{{"hyper", 3}}, DType::kF32});
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    std::vector<ValueId> state;
+    for (const std::string& slot : optimizer.slots)
+      state.push_back(graph.persistent(state_name(slot, graph.value(parameters[i]).name),
+                                       graph.value(parameters[i]).desc, Role::kState,
+                                       graph.value(parameters[i]).name));
+    optimizer.append(graph, config.optimizer, {parameters[i], gradients[i], hyper, clip.factor}, state);
+  }
+  graph.mark_output(scale(graph, loss, 1.0, std::string(kLossOfStep)));
+  graph.mark_output(clip.norm);
+  return graph;
+}
+
+Graph build_evaluate(const Task& task, std::int64_t num_samples) {
+  Graph graph;
+  const TaskOutputs outputs = task.build(graph, num_samples);
+  graph.mark_output(outputs.losses);
+  for (const ValueId metric : outputs.metrics) graph.mark_output(metric);
+  return graph;
+}
+
+// The same programs for another number of samples at once.
+void set_samples(GlobalPrograms& programs, std::int64_t num_samples) {
+  for (Graph* graph : {&programs.micro_batch, &programs.evaluate}) {
+    graph->set_extent("batch", num_samples);
+    verify(*graph, "another number of samples");
+  }
+}
+
+// Takes global programs to the plan of one mesh, one pass after the other.
+class PlanBuilder {
+ public:
+  PlanBuilder(const StepConfig& config, const Mesh& mesh, int num_threads, const PassObserver& observer)
+      : config_(config), observer_(observer), plan_{.mesh = mesh, .num_threads = num_threads} {}
+
+  // Parameters and state are cut as the config says where they are updated; activations never are.
+  void add(std::string_view name, const Graph& global, Shard shard) {
+    if (global.nodes().empty()) return;
+    Graph local = parallelize(global, plan_.mesh, sharding_rules(shard), plan_.table);
+    observe("parallelize", name, local);
+    local = bucket_all_reduces(local, bucket_bytes());
+    observe("bucket", name, local);
+    add_program(plan_, name, std::move(local));
+  }
+
+  StepPlan finished(std::int64_t num_micro_batches) && {
+    if (has(kConstants)) plan_.start.push_back(run(kConstants));
+    if (has(kRefresh)) plan_.start.push_back(run(kRefresh));
+    plan_.step.push_back({Action::Kind::kClearAccumulators});
+    for (int m = 0; m < num_micro_batches; ++m) plan_.step.push_back(run(kMicroBatch, m));
+    plan_.step.push_back(run(kUpdate));
+    if (has(kRefresh)) plan_.step.push_back(run(kRefresh));
+    plan_.evaluate = {run(kEvaluate)};
+    finish(plan_);
+    return std::move(plan_);
+  }
+
+ private:
+  void observe(std::string_view pass, std::string_view program, const Graph& graph) const {
+    verify(graph, pass);
+    if (observer_) observer_(pass, program, graph);
+  }
+  Action run(std::string_view name, int micro_batch = 0) const {
+    return {Action::Kind::kRun, static_cast<int>(plan_.index_of(name)), micro_batch};
+  }
+  bool has(std::string_view name) const {
+    return std::any_of(plan_.programs.begin(), plan_.programs.end(),
+                       [&](const Program& program) { return program.name == name; });
+  }
+  std::size_t bucket_bytes() const {
+    return config_.bucket_bytes > 0 ? config_.bucket_bytes : default_bucket_bytes(plan_.mesh.size_of("data"));
+  }
+
+  const StepConfig& config_;
+  const PassObserver& observer_;
+  StepPlan plan_;
+};
+
+}  // namespace
+
+std::vector<std::string> pass_names() {
+  return {"build", "autodiff", "precision", "derive", "parallelize", "bucket"};
+}
+
+StepCompiler::StepCompiler(const Task& task, StepConfig config, PassObserver observer)
+    : task_(task), config_(std::move(config)), observer_(std::move(observer)) {}
+
+void StepCompiler::observe(std::string_view pass, std::string_view program, const Graph& graph) const {
+  verify(graph, pass);
+  if (observer_) observer_(pass, program, graph);
+}
+
+// In the config's precision, reading derived values. Masters that are cut are read through whole copies.
+GlobalPrograms StepCompiler::build(std::int64_t num_samples, Copies copies) const {
+  Graph differentiated;
+  const ValueId loss = build_loss(differentiated, task_, num_samples, config_.global_batch);
+  observe("build", kMicroBatch, differentiated);
+  append_backward(differentiated, loss);
+  const auto lower = [&](std::string_view name, const Graph& global) {
+    observe("autodiff", name, global);
+    if (config_.precision == Precision::kF32) return global;
+    Graph low = in_bf16(global);
+    observe("precision", name, low);
+    return low;
+  };
+  const auto derive = [&](std::string_view name, const Graph& lowered) {
+    Graph reading = reading_derived(lowered, copies);
+    observe("derive", name, reading);
+    return reading;
+  };
+  const Graph micro_batch = lower(kMicroBatch, differentiated.pruned());
+  Graph training = derive(kMicroBatch, micro_batch);
+  Graph evaluate = derive(kEvaluate, lower(kEvaluate, build_evaluate(task_, num_samples)));
+  Graph refresh = build_refresh(micro_batch, training), constants = build_constants(micro_batch, training);
+  return {.micro_batch = std::move(training),
+          .evaluate = std::move(evaluate),
+          .update = build_update(micro_batch, config_),
+          .refresh = std::move(refresh),
+          .constants = std::move(constants)};
+}
+
+const GlobalPrograms& StepCompiler::programs(std::int64_t num_samples, Copies copies) {
+  const auto known = programs_.find(copies);
+  if (known == programs_.end()) return programs_.emplace(copies, build(num_samples, copies)).first->second;
+  set_samples(known->second, num_samples);
+  return known->second;
+}
+
+StepPlan StepCompiler::compile(const Mesh& mesh, int num_threads) {
+  const BatchPlan batch = this->batch(mesh);
+  // A mesh without a second data rank has nothing to cut masters over, and needs no copies of them.
+  const bool cuts_masters = config_.shard != Shard::kNone && mesh.size_of("data") > 1;
+  const GlobalPrograms& global =
+      programs(batch.samples_a_micro_batch, cuts_masters ? Copies::kAll : Copies::kCasts);
+  PlanBuilder builder(config_, mesh, num_threads, observer_);
+  builder.add(kMicroBatch, global.micro_batch, Shard::kNone);
+  builder.add(kEvaluate, global.evaluate, Shard::kNone);
+  builder.add(kUpdate, global.update, config_.shard);
+  builder.add(kRefresh, global.refresh, config_.shard);
+  builder.add(kConstants, global.constants, Shard::kNone);
+  return std::move(builder).finished(batch.num_micro_batches);
+}
+
+std::vector<Dim> StepCompiler::extents_to_divide(const Axis& mesh_axis) const {
+  Graph graph;
+  task_.build_prediction(graph, 1);
+  return takt::extents_to_divide(graph, sharding_rules(config_.shard), mesh_axis);
+}
+
+StepPlan compile_step(const Task& task, const StepConfig& config, const Mesh& mesh, int num_threads,
+                      const PassObserver& observer) {
+  return StepCompiler(task, config, observer).compile(mesh, num_threads);
+}
+
+StepPlan compile_prediction(const Task& task, std::int64_t num_samples, int num_threads) {
+  Graph graph;
+  graph.mark_output(task.build_prediction(graph, num_samples));
+  StepPlan plan{.mesh = {}, .num_threads = num_threads};
+  add_program(plan, kPredict, parallelize(graph, plan.mesh, {}, plan.table));
+  finish(plan);
+  return plan;
+}
+
+}  // namespace takt

@@ -1,0 +1,24 @@
+// StepConfig: everything about a training step that neither the task nor the mesh says.
+#pragma once
+
+#include <cstdint>
+
+#include "core/passes/precision.h"
+#include "core/passes/sharding_rules.h"
+#include "optimizers/optimizer_config.h"
+
+namespace takt {
+
+struct StepConfig {
+  std::int64_t global_batch = 32;  // samples over all ranks
+  std::int64_t micro_batch = 0;    // samples a data rank computes at once; 0: chosen
+  std::int64_t steps = 1000;       // of the whole run, for the learning-rate schedule
+  std::uint64_t seed = 42;         // of the initial weights
+  Precision precision = Precision::kF32;
+  Shard shard = Shard::kNone;
+  double grad_clip = 1.0;        // largest norm of the whole gradient; 0: off
+  std::size_t bucket_bytes = 0;  // gradients reduced in one call; 0: from the data-parallel degree
+  OptimizerConfig optimizer = {};
+};
+
+}  // namespace takt
