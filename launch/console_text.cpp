@@ -111,7 +111,7 @@ std::string words_of(std::string name) {
 
 std::string valid_text(const ValidLine& line) {
   std::string text = fmt::format("{}  valid {}", progress(line.step, line.steps), real(line.loss, 0, 4));
-  for (const auto& [name, number] : line.figures) text += fmt::format("   {} {:.4f}", words_of(name), number);
+  for (const auto& [name, number] : line.figures) text += fmt::format("   {} {:.4g}", words_of(name), number);
   return text + fmt::format("   {:.1f}s{}", line.time_s, line.is_best ? "   best" : "");
 }
 

@@ -437,7 +437,7 @@ void TrainingRun::print_done(const RunSummary& summary, const std::vector<Sectio
                .mfu = summary.units_per_s / units_a_step * flops_a_step_ / world_.size() / peak_flops_per_s_,
                .sections = sections});
   for (const auto& [name, number] : summary.valid_figures)
-    console_->print(fmt::format("validation {:.4f} {}", number, words_of(name)));
+    console_->print(fmt::format("validation {:.5g} {}", number, words_of(name)));
 }
 
 // What other software reads: the weights, and what the task says belongs to them.

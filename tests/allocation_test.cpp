@@ -19,8 +19,9 @@
 #include <new>
 
 #include "collectives/local.h"
-#include "launch/complete_job.h"
-#include "launch/trainer.h"
+#include "core/state/token_samples.h"
+#include "core/train/trainer.h"
+#include "tests/gpt_step.h"
 
 namespace takt {
 namespace {
@@ -102,22 +103,25 @@ class AllocationTest : public testing::TestWithParam<const char*> {
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
   // Two micro-batches of two samples a step.
-  Job job_of(const ModelConfig& model) {
-    Job job;
+  GptStep job_of(const GptConfig& model) {
+    GptStep job;
     job.model = model;
-    job.train.global_batch_tokens = 4;
-    job.train.global_batch_in_samples = true;
-    job.train.micro_batch = 2;
-    job.data.train = {folder_ / "tokens.bin"};
+    job.step.global_batch = 4;
+    job.step.micro_batch = 2;
     std::vector<std::int32_t> tokens;
     for (std::int64_t i = 0; i < 64 * model.seq; ++i)
       tokens.push_back(static_cast<std::int32_t>(i * i % model.vocab));
-    write_llmc_bin(job.data.train[0], tokens, model.vocab);
-    complete_job(job);
+    path_ = folder_ / "tokens.bin";
+    write_llmc_bin(path_, tokens, model.vocab);
     return job;
   }
 
+  TokenSamples samples_of(const GptStep& job) {
+    return {TokenDataset::open({&path_, 1}, job.model.vocab), job.model.seq};
+  }
+
   std::filesystem::path folder_;
+  std::string path_;
 };
 
 std::int64_t nodes_named(const StepPlan& plan, std::string_view program, std::string_view op) {
@@ -126,13 +130,14 @@ std::int64_t nodes_named(const StepPlan& plan, std::string_view program, std::st
 }
 
 TEST_P(AllocationTest, AStepAllocatesNothing) {
-  const Job job = job_of(
-      {.family = GetParam(), .layers = 2, .embed = 32, .heads = 4, .vocab = 67, .seq = 96, .init = {}});
+  const GptStep job =
+      job_of({.family = GetParam(), .layers = 2, .embed = 32, .heads = 4, .vocab = 67, .seq = 96});
   const StepPlan plan = compile_step(job, kOneRank, 1);
-  const TokenDataset data = TokenDataset::open(job.data.train, job.model.vocab);
-  const DataOrder order(job.seed, data.num_samples(job.model.seq));
+  const TokenSamples data = samples_of(job);
+  const LanguageTask task = job.task();
+  const DataOrder order(job.step.seed, data.num_samples());
   run_ranks(1, [&](Communicator& world) {
-    Trainer trainer(job, plan, world);
+    Trainer trainer(task, job.step, plan, world);
     trainer.initialize_weights();
     for (int warm_up = 0; warm_up < 2; ++warm_up) trainer.step(data, order);
     allocations = {.is_on = true};
@@ -172,17 +177,18 @@ void reset_peak() {
 class ResidentMemory : public AllocationTest {};
 
 TEST_P(ResidentMemory, GrowsByThePlannedArena) {
-  const Job job = job_of(
-      {.family = GetParam(), .layers = 4, .embed = 384, .heads = 6, .vocab = 8192, .seq = 128, .init = {}});
+  const GptStep job =
+      job_of({.family = GetParam(), .layers = 4, .embed = 384, .heads = 6, .vocab = 8192, .seq = 128});
   const StepPlan plan = compile_step(job, kOneRank, 1);
-  const TokenDataset data = TokenDataset::open(job.data.train, job.model.vocab);
-  const DataOrder order(job.seed, data.num_samples(job.model.seq));
+  const TokenSamples data = samples_of(job);
+  const LanguageTask task = job.task();
+  const DataOrder order(job.step.seed, data.num_samples());
   const auto planned = static_cast<double>(plan.arena.num_bytes());
   ASSERT_GT(planned, 150e6) << "too small for fixed costs not to matter";
   reset_peak();
   const double before = status_bytes("VmRSS:");
   run_ranks(1, [&](Communicator& world) {
-    Trainer trainer(job, plan, world);  // weights stay zeros: what they are does not matter here
+    Trainer trainer(task, job.step, plan, world);  // weights stay zeros: what they are does not matter here
     for (int step = 0; step < 2; ++step) trainer.step(data, order);
   });
   const double grown = status_bytes("VmHWM:") - before;

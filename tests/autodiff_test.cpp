@@ -1,5 +1,6 @@
 // Differentiation: what flows together, what does not flow, and what cannot be asked for.
 #include "core/passes/autodiff.h"
+#include "core/models/gpt.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +10,6 @@
 #include "core/base/error.h"
 #include "core/base/rng.h"
 #include "core/exec/reference.h"
-#include "core/models/registry.h"
 #include "core/ops/builders.h"
 
 namespace takt {
@@ -173,8 +173,8 @@ TEST(Autodiff, RefusesALossThatIsNoScalar) {
             std::string::npos);
 }
 
-ModelConfig small_model(const std::string& family, bool tied) {
-  ModelConfig config;
+GptConfig small_model(const std::string& family, bool tied) {
+  GptConfig config;
   config.family = family;
   config.layers = 1;
   config.embed = 8;
@@ -182,17 +182,17 @@ ModelConfig small_model(const std::string& family, bool tied) {
   config.vocab = 11;
   config.seq = 5;
   config.tied = tied;
-  return find_model(config.kind).complete(config);
+  return complete_gpt(config);
 }
 
 // The gradients of all parameters of a small model, by name; the output projection holds the table's numbers.
 std::map<std::string, Numbers> model_gradients(const std::string& family, bool tied,
                                                const std::string& table) {
-  const ModelConfig config = small_model(family, tied);
+  const GptConfig config = small_model(family, tied);
   Graph graph;
   const TensorDesc ids{{{"batch", 2}, {"seq", config.seq}}, DType::kI32};
   const ValueId tokens = graph.input("tokens", ids), targets = graph.input("targets", ids);
-  const ValueId logits = find_model(config.kind).build(graph, config, tokens);
+  const ValueId logits = build_gpt(graph, config, tokens);
   const ValueId loss = reduce(graph, cross_entropy(graph, logits, targets, "loss"), {"batch", "seq"},
                               ReduceOp::kSum, "loss.sum");
   std::map<std::string, Numbers> at;

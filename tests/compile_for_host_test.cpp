@@ -4,33 +4,38 @@
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
-#include "core/models/registry.h"
 #include "launch/plan_text.h"
+#include "tests/gpt_step.h"
 
 namespace takt {
 namespace {
 
-Job small_job() {
-  Job job;
-  job.threads = 1;
+GptStep small_job() {
+  GptStep job;
   job.model.layers = 1;
   job.model.embed = 32;
   job.model.vocab = 64;
   job.model.seq = 16;
-  job.model = find_model(job.model.kind).complete(job.model);
-  job.train.global_batch_in_samples = true;
-  job.train.global_batch_tokens = 8;
+  job.model = complete_gpt(job.model);
+  job.step.global_batch = 8;
   return job;
 }
 
 const Mesh kFourRanks = {{{"data", 4}, {"tensor", 1}}};
 
-std::uint64_t bytes_of_a_rank() {
-  return compile_for_host(small_job(), kFourRanks, 1, {}).plan.arena.num_bytes();
+HostedStep compiled(std::optional<int> ranks_on_host, const HostLimits& host, int threads = 1) {
+  const GptStep job = small_job();
+  const LanguageTask task = job.task();
+  StepCompiler compiler(task, job.step);
+  return compile_for_host(compiler, kFourRanks, threads, ranks_on_host, host);
 }
 
-int chosen(std::uint64_t memory_bytes, int num_cores, Job job = small_job()) {
-  return compile_for_host(job, kFourRanks, std::nullopt, {memory_bytes, num_cores}).ranks_on_host;
+std::uint64_t bytes_of_a_rank() {
+  return compiled(1, {}).plan.arena.num_bytes();
+}
+
+int chosen(std::uint64_t memory_bytes, int num_cores, int threads = 1) {
+  return compiled(std::nullopt, {memory_bytes, num_cores}, threads).ranks_on_host;
 }
 
 TEST(CompileForHost, AsManyRanksShareAHostAsItsMemoryAndCoresAllow) {
@@ -40,20 +45,17 @@ TEST(CompileForHost, AsManyRanksShareAHostAsItsMemoryAndCoresAllow) {
   EXPECT_EQ(chosen(4 * one - 1, 64), 3);
   EXPECT_EQ(chosen(one, 64), 1);
   EXPECT_EQ(chosen(one / 2, 64), 1);  // and require_memory says that it does not fit
-  Job job = small_job();
-  job.threads = 4;
-  EXPECT_EQ(chosen(100 * one, 8, job), 2);
+  EXPECT_EQ(chosen(100 * one, 8, 4), 2);
 }
 
 TEST(CompileForHost, WhatIsAskedForIsPlannedAndCheckedWithThatManyRanks) {
   const std::uint64_t one = bytes_of_a_rank();
-  const Job job = small_job();
   const HostLimits host = {.memory_bytes = 2 * one, .num_cores = 64};
   for (const int ranks : {1, 2, 4}) {
-    const HostedStep step = compile_for_host(job, kFourRanks, ranks, host);
+    const HostedStep step = compiled(ranks, host);
     EXPECT_EQ(step.ranks_on_host, ranks);
     const auto check = [&] {
-      require_memory(step.plan, plan_batch(job, kFourRanks), step.ranks_on_host, host.memory_bytes);
+      require_memory(step.plan, plan_batch(small_job(), kFourRanks), step.ranks_on_host, host.memory_bytes);
     };
     if (ranks <= 2)
       EXPECT_NO_THROW(check());
@@ -63,7 +65,7 @@ TEST(CompileForHost, WhatIsAskedForIsPlannedAndCheckedWithThatManyRanks) {
 }
 
 TEST(CompileForHost, ThePlanSaysHowManyHostsItIsFor) {
-  const HostedStep step = compile_for_host(small_job(), kFourRanks, 3, {});
+  const HostedStep step = compiled(3, {});
   EXPECT_NE(plan_text(step.plan, plan_batch(small_job(), kFourRanks), step.ranks_on_host)
                 .find("4 ranks on 2 hosts like this one, 3 a host, 1 thread a rank"),
             std::string::npos);

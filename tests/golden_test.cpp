@@ -15,7 +15,7 @@
 #include "core/exec/cpu_executor.h"
 #include "core/exec/mesh_groups.h"
 #include "core/exec/reference.h"
-#include "core/models/registry.h"
+#include "core/models/gpt.h"
 #include "core/ops/builders.h"
 #include "core/passes/autodiff.h"
 #include "core/passes/parallelize.h"
@@ -39,8 +39,8 @@ struct Golden {
   Arrays inputs;                               // tokens, targets and all parameters
 };
 
-ModelConfig config_of(const std::string& family, const Json& sizes) {
-  ModelConfig config;
+GptConfig config_of(const std::string& family, const Json& sizes) {
+  GptConfig config;
   config.family = family;
   config.layers = sizes["layers"];
   config.embed = sizes["embed"];
@@ -52,7 +52,7 @@ ModelConfig config_of(const std::string& family, const Json& sizes) {
   config.tied = sizes["tied"];
   config.norm_eps = sizes["norm_eps"];
   config.rope_theta = sizes.value("rope_theta", config.rope_theta);
-  return find_model(config.kind).complete(config);
+  return complete_gpt(config);
 }
 
 std::vector<ValueId> parameters_by_name(const Graph& graph) {
@@ -88,12 +88,12 @@ Golden load(const std::string& family) {
   Golden golden;
   golden.recorded = Json::parse(
       read_text_file(std::string(TAKT_SOURCE_DIR) + "/tests/golden/" + family + ".json", 1 << 20));
-  const ModelConfig config = config_of(family, golden.recorded["sizes"]);
+  const GptConfig config = config_of(family, golden.recorded["sizes"]);
   const std::int64_t batch = golden.recorded["sizes"]["batch"];
   Graph& graph = golden.graph;
   const TensorDesc ids{{{"batch", batch}, {"seq", config.seq}}, DType::kI32};
   const ValueId tokens = graph.input("tokens", ids), targets = graph.input("targets", ids);
-  golden.logits = find_model(config.kind).build(graph, config, tokens);
+  golden.logits = build_gpt(graph, config, tokens);
   const ValueId losses = cross_entropy(graph, golden.logits, targets, "loss");
   const ValueId sum = reduce(graph, losses, {"batch", "seq"}, ReduceOp::kSum, "loss.sum");
   golden.loss = scale(graph, sum, 1.0 / static_cast<double>(batch * config.seq), "loss.mean");

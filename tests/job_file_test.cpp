@@ -9,6 +9,7 @@
 
 #include "core/base/error.h"
 #include "launch/job_check.h"
+#include "launch/job_task.h"
 #include "launch/schema.h"
 
 namespace takt {
@@ -77,7 +78,7 @@ TEST(JobFile, SetTakesTomlValuesAndBareWords) {
   EXPECT_EQ(job.name, "2026");
   EXPECT_EQ(job.data.train, std::vector<std::string>{"a.bin"});
   EXPECT_EQ(job.data.valid.size(), 2u);
-  EXPECT_TRUE(job.train.global_batch_in_samples);
+  EXPECT_EQ(job.train.global_batch_unit, "samples");
   EXPECT_EQ(job.optimizer.schedule.warmup, 7);
 }
 
@@ -244,37 +245,57 @@ TEST(JobFile, FilesThatCannotBeReadAreConfigurationErrors) {
 Job good_job() {
   Job job;
   job.data.train = {"a.bin"};
-  job.data.tokenizer = "t.json";
+  job.settings["model.vocab"] = std::int64_t{64};
   return job;
 }
 
+// The whole way to a step; no data is opened.
+StepConfig checked(const Job& job) {
+  return step_config(job, make_task(job)->unit());
+}
+
 TEST(JobCheck, DefaultsWithDataPass) {
-  check_job(good_job());
+  EXPECT_EQ(checked(good_job()).global_batch, 32);
 }
 
 TEST(JobCheck, KeysThatContradictEachOtherAreRefused) {
   const auto refused = [](void (*change)(Job&)) {
     Job job = good_job();
     change(job);
-    return error_of([&] { check_job(job); });
+    return error_of([&] { checked(job); });
   };
-  EXPECT_NE(refused([](Job& j) { j.data.train.clear(); }).find("data.train is missing"), std::string::npos);
-  EXPECT_NE(refused([](Job& j) { j.data.tokenizer.clear(); }).find("model.vocab is 0"), std::string::npos);
-  EXPECT_NE(refused([](Job& j) { j.eval.every = 5; }).find("data.valid names no file"), std::string::npos);
-  EXPECT_EQ(refused([](Job& j) { j.model.embed = 250; }),
-            "model.embed 250 is not a multiple of model.heads 4\n  nearest that fits: embed = 252");
-  EXPECT_NE(refused([](Job& j) { j.model.kv_heads = 3; }).find("model.kv_heads 3"), std::string::npos);
-  EXPECT_NE(refused([](Job& j) { j.model.embed = 12; }).find("wanted an even number"), std::string::npos);
-  EXPECT_EQ(refused([](Job& j) { j.train.global_batch_tokens = 1000; }),
-            "train.global_batch 1000 tokens is not a multiple of model.seq 256\n"
-            "  nearest that fits: \"1024 tokens\"");
-  EXPECT_NE(refused([](Job& j) { j.train.micro_batch = 5; }).find("train.micro_batch 5"), std::string::npos);
-  EXPECT_NE(refused([](Job& j) {
-              j.train.global_batch_in_samples = true;
-              j.train.global_batch_tokens = std::int64_t{1} << 62;
-            }).find("2^40"),
+  const auto expect_says = [&](void (*change)(Job&), const std::string& words) {
+    EXPECT_NE(refused(change).find(words), std::string::npos) << refused(change);
+  };
+  expect_says([](Job& j) { j.data.train.clear(); }, "data.train is missing");
+  expect_says([](Job& j) { j.settings.clear(); }, "model.vocab is 0");
+  expect_says([](Job& j) { j.eval.every = 5; }, "data.valid names no file");
+  expect_says([](Job& j) { j.settings["model.embed"] = std::int64_t{250}; },
+              "model.embed 250 is not a multiple of model.heads 4\n  nearest that fits: embed = 252");
+  expect_says([](Job& j) { j.settings["model.kv_heads"] = std::int64_t{3}; }, "model.kv_heads 3");
+  expect_says([](Job& j) { j.settings["model.embed"] = std::int64_t{12}; }, "wanted an even number");
+  expect_says([](Job& j) { j.train.global_batch = 1000; },
+              "train.global_batch 1000 tokens is not a multiple of a sample's 256 tokens\n"
+              "  nearest that fits: \"1024 tokens\"");
+  expect_says([](Job& j) { j.train.micro_batch = 5; }, "train.micro_batch 5");
+  expect_says(
+      [](Job& j) {
+        j.train.global_batch_unit = "samples";
+        j.train.global_batch = std::int64_t{1} << 62;
+      },
+      "2^40");
+  expect_says([](Job& j) { j.optimizer.schedule.decay = 5; }, "no decay phase");
+}
+
+TEST(JobFile, AKeyOfAnotherModelIsRefused) {
+  EXPECT_NE(error_of_text("[model]\nkind = \"mlp\"\nheads = 2\n")
+                .find("model.heads is for model.kind \"gpt\", this job has \"mlp\""),
             std::string::npos);
-  EXPECT_NE(refused([](Job& j) { j.optimizer.schedule.decay = 5; }).find("no decay phase"),
+  const LoadedJob loaded =
+      parsed("[model]\nfamily = \"llama\"\nrope_theta = 3\n", {.sets = {"model.kind=mlp"}});
+  EXPECT_EQ(effective_file(loaded).find("rope_theta"), std::string::npos);
+  EXPECT_NE(error_of_text("[model]\nfamily = \"gpt2\"\nrope_theta = 3\n")
+                .find("model.rope_theta is for model.family"),
             std::string::npos);
 }
 

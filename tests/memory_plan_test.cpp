@@ -6,9 +6,8 @@
 
 #include <numeric>
 
-#include "core/models/registry.h"
 #include "core/passes/shard_ranges.h"
-#include "launch/compile_step.h"
+#include "tests/gpt_step.h"
 #include "tests/random_graph.h"
 
 namespace takt {
@@ -243,8 +242,8 @@ void expect_sound(const StepPlan& plan, const std::string& what) {
   expect_thrifty(plan, concat(what, " ", to_string(plan.mesh)));
 }
 
-Job gpt_job(const std::string& family) {
-  Job job;
+GptStep gpt_job(const std::string& family) {
+  GptStep job;
   job.model.family = family;
   job.model.layers = 2;
   job.model.embed = 32;
@@ -254,9 +253,8 @@ Job gpt_job(const std::string& family) {
   job.model.vocab = 61;
   job.model.seq = 32;
   job.model.tied = family == "gpt2";
-  job.model = find_model(job.model.kind).complete(job.model);
-  job.train.global_batch_tokens = 8;
-  job.train.global_batch_in_samples = true;
+  job.model = complete_gpt(job.model);
+  job.step.global_batch = 8;
   return job;
 }
 
@@ -285,8 +283,8 @@ TEST(MemoryPlan, IsSoundForTrainingSteps) {
 
 // Small buckets: several of them, of several members each.
 TEST(MemoryPlan, IsSoundForManyBuckets) {
-  Job job = gpt_job("gpt2");
-  job.mesh.bucket_bytes = 9000;
+  GptStep job = gpt_job("gpt2");
+  job.step.bucket_bytes = 9000;
   const StepPlan plan = compile_step(job, mesh_of(4, 1), 1);
   expect_sound(plan, "gpt2");
   int num_buckets = 0;

@@ -5,20 +5,24 @@
 
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <memory>
 
 #include "collectives/local.h"
 #include "core/base/rng.h"
-#include "core/models/registry.h"
-#include "launch/trainer.h"
+#include "core/state/token_samples.h"
+#include "core/train/language_task.h"
+#include "core/train/regression_task.h"
+#include "core/train/trainer.h"
 
 namespace takt {
 namespace {
 
 constexpr std::int64_t kSteps = 20, kSeq = 12, kVocab = 61;
 
-ModelConfig llama(std::int64_t kv_heads, std::int64_t mlp, bool tied) {
-  ModelConfig model;
+GptConfig llama(std::int64_t kv_heads, std::int64_t mlp, bool tied) {
+  GptConfig model;
   model.layers = 2;
   model.embed = 16;
   model.heads = 4;
@@ -30,31 +34,22 @@ ModelConfig llama(std::int64_t kv_heads, std::int64_t mlp, bool tied) {
   return model;
 }
 
-ModelConfig gpt2() {
-  ModelConfig model = llama(4, 44, true);
+GptConfig gpt2() {
+  GptConfig model = llama(4, 44, true);
   model.family = "gpt2";
   model.embed = 24;
   return model;
 }
 
-Job job_of(const ModelConfig& model, const std::string& optimizer) {
-  Job job;
-  job.model = find_model("gpt").complete(model);
-  job.train = {.global_batch_tokens = 8,
-               .global_batch_in_samples = true,
-               .micro_batch = 1,
-               .steps = kSteps,
-               .grad_clip = 0.8};
-  job.optimizer.kind = optimizer;
-  job.optimizer.lr = optimizer == "sgd" ? 0.3 : 0.01;
-  // Softmax does not see a bias on the keys: its gradient is rounding noise of 1e-9, another on every mesh,
-  // from which AdamW would make whole steps.
-  if (model.family == "gpt2") job.optimizer.eps = 1e-5;
-  return job;
+StepConfig step_of(const std::string& optimizer) {
+  StepConfig step{.global_batch = 8, .micro_batch = 1, .steps = kSteps, .grad_clip = 0.8};
+  step.optimizer.kind = optimizer;
+  step.optimizer.lr = optimizer == "sgd" ? 0.3 : 0.01;
+  return step;
 }
 
 // Tokens that mostly follow from the one before, so that there is something to learn.
-TokenDataset make_dataset(const std::string& name, std::int64_t num_tokens) {
+TokenSamples make_dataset(const std::string& name, std::int64_t num_tokens) {
   const std::string path =
       (std::filesystem::path(testing::TempDir()) / concat("mesh_equality.", getpid(), ".", name)).string();
   const RandomStream random(5, name);
@@ -68,18 +63,68 @@ TokenDataset make_dataset(const std::string& name, std::int64_t num_tokens) {
   const std::string paths[] = {path};
   TokenDataset dataset = TokenDataset::open(paths, kVocab);
   std::filesystem::remove(path);  // it stays mapped
-  return dataset;
+  return {std::move(dataset), kSeq};
 }
 
-// Both are read by all ranks. Nine validation samples are no multiple of any batch.
-struct Datasets {
-  TokenDataset train = make_dataset("train", 60 * kSeq + 1);
-  TokenDataset valid = make_dataset("valid", 9 * kSeq + 1);
+// A task with its data. Nine validation samples are no multiple of any batch.
+struct Subject {
+  virtual ~Subject() = default;
+  virtual const Task& task() const = 0;
+  virtual const Dataset& train() const = 0;
+  virtual const Dataset& valid() const = 0;
 };
-const Datasets& datasets() {
-  static const Datasets both;
-  return both;
-}
+
+struct GptSubject final : Subject {
+  explicit GptSubject(const GptConfig& config) : gpt(config) {}
+  const Task& task() const override { return gpt; }
+  const Dataset& train() const override { return train_samples; }
+  const Dataset& valid() const override { return valid_samples; }
+
+  LanguageTask gpt;
+  TokenSamples train_samples = make_dataset("train", 60 * kSeq + 1);
+  TokenSamples valid_samples = make_dataset("valid", 9 * kSeq + 1);
+};
+
+// A function of vectors that is not linear, as an application would write its dataset.
+class Waves final : public Dataset {
+ public:
+  Waves(std::int64_t num_samples, std::int64_t inputs, std::int64_t outputs, std::uint64_t seed)
+      : num_samples_(num_samples), inputs_(inputs), outputs_(outputs), random_(seed, "waves") {}
+  std::int64_t num_samples() const override { return num_samples_; }
+  std::uint64_t content_hash() const override { return 7; }
+  void fill(std::span<const std::int64_t> samples, std::span<const NamedBuffer> buffers) const override {
+    for (const NamedBuffer& buffer : buffers) {
+      auto* to = reinterpret_cast<float*>(buffer.bytes.data());
+      const bool is_target = buffer.name == "targets";
+      for (const std::int64_t sample : samples)
+        for (std::int64_t i = 0; i < (is_target ? outputs_ : inputs_); ++i)
+          *to++ = sample < 0 ? 0.0f : is_target ? target(sample, i) : input(sample, i);
+    }
+  }
+
+ private:
+  float input(std::int64_t sample, std::int64_t i) const {
+    return random_.normal(static_cast<std::uint64_t>(sample * inputs_ + i));
+  }
+  float target(std::int64_t sample, std::int64_t i) const {
+    return std::sin(input(sample, i % inputs_)) * input(sample, (i + 1) % inputs_);
+  }
+  std::int64_t num_samples_, inputs_, outputs_;
+  RandomStream random_;
+};
+
+struct MlpSubject final : Subject {
+  explicit MlpSubject(const MlpConfig& config)
+      : mlp(config, {.input_shape = {config.inputs}, .output_shape = {config.outputs}}),
+        train_waves(60, config.inputs, config.outputs, 1),
+        valid_waves(9, config.inputs, config.outputs, 2) {}
+  const Task& task() const override { return mlp; }
+  const Dataset& train() const override { return train_waves; }
+  const Dataset& valid() const override { return valid_waves; }
+
+  RegressionTask mlp;
+  Waves train_waves, valid_waves;
+};
 
 // What a run leaves behind: numbers of every step and whole weights.
 struct Training {
@@ -119,22 +164,22 @@ std::map<std::string, std::vector<float>> empty_weights(std::span<const TensorSh
   return weights;
 }
 
-Training train(const Job& job, int data, int tensor, int num_threads = 1) {
+Training train(const Subject& subject, const StepConfig& step, int data, int tensor, int num_threads = 1) {
   const Mesh mesh{{{"data", data, 1}, {"tensor", tensor}}};
-  const StepPlan plan = compile_step(job, mesh, num_threads);
-  const DataOrder order(job.seed, datasets().train.num_samples(kSeq));
+  const StepPlan plan = compile_step(subject.task(), step, mesh, num_threads);
+  const DataOrder order(step.seed, subject.train().num_samples());
   Training run;
   run_ranks(mesh.num_ranks(), [&](Communicator& world) {
-    Trainer trainer(job, plan, world);
+    Trainer trainer(subject.task(), step, plan, world);
     trainer.initialize_weights();
     Training mine;
-    for (std::int64_t step = 0; step < kSteps; ++step) {
-      const StepResult result = trainer.step(datasets().train, order);
+    for (std::int64_t i = 0; i < kSteps; ++i) {
+      const StepResult result = trainer.step(subject.train(), order);
       mine.losses.push_back(result.loss);
       mine.grad_norms.push_back(result.grad_norm);
     }
-    mine.valid_loss = trainer.evaluate(datasets().valid, 0, nullptr).loss;
-    mine.valid_loss_of_five = trainer.evaluate(datasets().valid, 5, nullptr).loss;
+    mine.valid_loss = trainer.evaluate(subject.valid()).loss;
+    mine.valid_loss_of_five = trainer.evaluate(subject.valid(), 5).loss;
     const std::vector<TensorShard> shards = trainer.shards();
     if (world.rank() == 0) {
       run = std::move(mine);
@@ -188,32 +233,45 @@ void expect_same_bits(const Training& found, const Training& wanted) {
 
 struct Case {
   std::string name;
-  ModelConfig model;
-  std::string optimizer;
+  std::function<std::unique_ptr<Subject>()> make;
+  StepConfig step;
 };
 void PrintTo(const Case& test, std::ostream* out) {
   *out << test.name;
 }
 
+Case gpt_case(const std::string& name, const GptConfig& config, StepConfig step) {
+  // Softmax does not see a bias on the keys: its gradient is rounding noise of 1e-9, another on every mesh,
+  // from which AdamW would make whole steps.
+  if (config.family == "gpt2") step.optimizer.eps = 1e-5;
+  return {name, [config] { return std::make_unique<GptSubject>(config); }, step};
+}
+
 std::vector<Case> cases() {
-  return {{"LlamaGroupedQueries", llama(2, 32, false), "adamw"},
-          {"LlamaOddSizes", llama(4, 44, false), "adamw"},
-          {"LlamaTied", llama(1, 45, true), "adamw"},
-          {"Gpt2Tied", gpt2(), "adamw"},
-          {"LlamaSgd", llama(2, 44, false), "sgd"}};
+  const MlpConfig mlp{.inputs = 6, .outputs = 7, .layers = 2, .embed = 16, .mlp = 30};
+  return {gpt_case("LlamaGroupedQueries", llama(2, 32, false), step_of("adamw")),
+          gpt_case("LlamaOddSizes", llama(4, 44, false), step_of("adamw")),
+          gpt_case("LlamaTied", llama(1, 45, true), step_of("adamw")),
+          gpt_case("Gpt2Tied", gpt2(), step_of("adamw")),
+          gpt_case("LlamaSgd", llama(2, 44, false), step_of("sgd")),
+          {"Mlp", [mlp] { return std::make_unique<MlpSubject>(mlp); }, step_of("adamw")}};
 }
 
 class MeshEquality : public testing::TestWithParam<Case> {
  protected:
-  MeshEquality() : job_(job_of(GetParam().model, GetParam().optimizer)), alone_(train(job_, 1, 1)) {}
-  Job job_;
+  MeshEquality() : subject_(GetParam().make()), step_(GetParam().step), alone_(trained(step_, 1, 1)) {}
+  Training trained(const StepConfig& step, int data, int tensor, int num_threads = 1) const {
+    return train(*subject_, step, data, tensor, num_threads);
+  }
+  std::unique_ptr<Subject> subject_;
+  StepConfig step_;
   Training alone_;
 };
 
 TEST_P(MeshEquality, OneRankLearnsAndIsClipped) {
   EXPECT_LT(alone_.losses.back(), 0.9 * alone_.losses.front());
   EXPECT_LT(alone_.valid_loss, 0.95 * alone_.losses.front());
-  EXPECT_GT(alone_.grad_norms.front(), job_.train.grad_clip);
+  EXPECT_GT(alone_.grad_norms.front(), step_.grad_clip);
 }
 
 TEST_P(MeshEquality, AnyMeshEqualsOneRank) {
@@ -221,57 +279,58 @@ TEST_P(MeshEquality, AnyMeshEqualsOneRank) {
     for (const int tensor : {1, 2, 4}) {
       if (data * tensor == 1) continue;
       SCOPED_TRACE(concat("data=", data, " tensor=", tensor));
-      expect_close(train(job_, data, tensor), alone_, {});
+      expect_close(trained(step_, data, tensor), alone_, {});
     }
 }
 
 // ZeRO-1 changes where state lies, not what it is; also where tensor cuts the same axis, and where nothing divides.
 TEST_P(MeshEquality, ShardedOptimizerStateEqualsOneRank) {
-  Job job = job_;
-  job.mesh.shard = "optimizer";
+  StepConfig step = step_;
+  step.shard = Shard::kOptimizer;
   for (const auto& [data, tensor] : {std::pair(2, 1), {4, 1}, {2, 2}, {4, 2}}) {
     SCOPED_TRACE(concat("data=", data, " tensor=", tensor));
-    expect_close(train(job, data, tensor), alone_, {});
+    expect_close(trained(step, data, tensor), alone_, {});
   }
 }
 
 // Matrix products in bf16 keep 8 bits of every factor; what they are rounded from and summed into is f32.
 TEST_P(MeshEquality, MixedPrecisionStaysNearFullPrecision) {
-  Job job = job_;
-  job.train.precision = "bf16";
+  StepConfig step = step_;
+  step.precision = Precision::kBF16;
   const Tolerances one_step{.loss = 2e-2, .grad_norm = 0.15, .weight = 0.2};
-  const Training alone = train(job, 1, 1);
+  const Training alone = trained(step, 1, 1);
   EXPECT_LE(relative(alone.losses.front(), alone_.losses.front()), 1e-3);
   EXPECT_LE(relative(alone.grad_norms.front(), alone_.grad_norms.front()), 1e-2);
   expect_close(alone, alone_, one_step);
-  job.mesh.shard = "optimizer";
-  expect_close(train(job, 2, 2), alone, one_step);
+  step.shard = Shard::kOptimizer;
+  expect_close(trained(step, 2, 2), alone, one_step);
 }
 
 TEST_P(MeshEquality, SameLayoutGivesTheSameBits) {
-  expect_same_bits(train(job_, 2, 2), train(job_, 2, 2));
+  expect_same_bits(trained(step_, 2, 2), trained(step_, 2, 2));
 }
 
 TEST_P(MeshEquality, BucketSizeDoesNotChangeABit) {
-  Job small = job_;
-  small.mesh.bucket_bytes = 1000;
-  expect_same_bits(train(small, 4, 2), train(job_, 4, 2));
+  StepConfig small = step_;
+  small.bucket_bytes = 1000;
+  expect_same_bits(trained(small, 4, 2), trained(step_, 4, 2));
 }
 
 TEST_P(MeshEquality, HoldsForAnyNumberOfThreads) {
-  expect_close(train(job_, 1, 2, 2), train(job_, 1, 2), {1e-5, 1e-5, 1e-5});
+  expect_close(trained(step_, 1, 2, 2), trained(step_, 1, 2), {1e-5, 1e-5, 1e-5});
 }
 
 // Source: Rajbhandari et al. 2020: with d data ranks a rank keeps 1/d of the optimizer state and of the masters.
 TEST(ShardedOptimizer, KeepsItsShareOfTheState) {
-  Job job = job_of(llama(4, 32, false), "adamw");
+  const LanguageTask task(llama(4, 32, false));
+  StepConfig step = step_of("adamw");
   const auto bytes = [&](int data, Role role) {
     return static_cast<double>(
-        compile_step(job, {{{"data", data, 1}, {"tensor", 1}}}, 1).arena.bytes_by_role.at(role));
+        compile_step(task, step, {{{"data", data, 1}, {"tensor", 1}}}, 1).arena.bytes_by_role.at(role));
   };
   const double state = bytes(1, Role::kState), masters = bytes(1, Role::kParameter);
   const double constants = bytes(1, Role::kDerived);
-  job.mesh.shard = "optimizer";
+  step.shard = Shard::kOptimizer;
   EXPECT_EQ(bytes(1, Role::kDerived), constants) << "one data rank: no copies";
   for (const int data : {2, 4}) {
     EXPECT_NEAR(bytes(data, Role::kState) * data / state, 1.0, 0.05) << data;
@@ -283,14 +342,14 @@ TEST(ShardedOptimizer, KeepsItsShareOfTheState) {
 // Every gradient is scattered once, every weight gathered once, in the dtype that the model reads; nothing else but
 // numbers goes over data.
 TEST(ShardedOptimizer, ScattersAndGathersEachParameterOnce) {
-  for (const std::string precision : {"fp32", "bf16"})
+  for (const Precision precision : {Precision::kF32, Precision::kBF16})
     for (const int tensor : {1, 2}) {
-      Job job = job_of(llama(4, 32, false), "adamw");
-      job.mesh.shard = "optimizer";
-      job.train.precision = precision;
-      job.train.micro_batch =
-          4;  // with fewer tokens than weights, gathering the tokens is cheaper, and is taken
-      const StepPlan plan = compile_step(job, {{{"data", 2, 1}, {"tensor", tensor}}}, 1);
+      const LanguageTask task(llama(4, 32, false));
+      StepConfig step = step_of("adamw");
+      step.shard = Shard::kOptimizer;
+      step.precision = precision;
+      step.micro_batch = 4;  // with fewer tokens than weights, gathering the tokens is cheaper, and is taken
+      const StepPlan plan = compile_step(task, step, {{{"data", 2, 1}, {"tensor", tensor}}}, 1);
       std::size_t num_parameters = 0, num_scattered = 0, num_gathered = 0;
       for (const PersistentValue& value : plan.table.values())
         num_parameters += value.role == Role::kParameter;
@@ -300,8 +359,10 @@ TEST(ShardedOptimizer, ScattersAndGathersEachParameterOnce) {
           num_scattered += traffic.op == "reduce_scatter" ? traffic.num_calls : 0;
           num_gathered += traffic.op == "all_gather" ? traffic.num_calls : 0;
         }
-      EXPECT_EQ(num_scattered, num_parameters) << precision << " tensor=" << tensor;
-      EXPECT_EQ(num_gathered, num_parameters) << precision << " tensor=" << tensor;
+      EXPECT_EQ(num_scattered, num_parameters)
+          << (precision == Precision::kBF16 ? "bf16" : "f32") << " tensor=" << tensor;
+      EXPECT_EQ(num_gathered, num_parameters)
+          << (precision == Precision::kBF16 ? "bf16" : "f32") << " tensor=" << tensor;
     }
 }
 

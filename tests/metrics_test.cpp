@@ -50,9 +50,9 @@ TEST(Metrics, ALineHasTheDocumentedFields) {
                 .loss = 0.1,
                 .grad_norm = 7.5,
                 .lr = 6e-6,
-                .tokens = 8192,
+                .units = 8192,
                 .step_ms = 561,
-                .tokens_per_s = 14600,
+                .units_per_s = 14600,
                 .tflops_per_rank = 0.25,
                 .mfu = 0.374,
                 .comm_ms = 61.5,
@@ -116,12 +116,12 @@ TEST(Metrics, AForeignLineIsNamed) {
 
 TEST(Metrics, TheSummaryIsReplacedWhole) {
   const path file = fresh_directory() / "summary.json";
-  RunSummary summary{.name = "kjv", .steps = 10, .tokens = 81920, .time_s = 1.5, .loss = 3.25};
+  RunSummary summary{.name = "kjv", .steps = 10, .units = 81920, .time_s = 1.5, .loss = 3.25};
   write_summary(file, summary);
   EXPECT_EQ(contents(file).find("valid_loss"), std::string::npos);
   summary.valid_loss = 3.5;
-  summary.valid_bits_per_byte = 1.25;
-  summary.tokens_per_s = 100;
+  summary.valid_figures = {{"bits_per_byte", 1.25}};
+  summary.units_per_s = 100;
   summary.ranks = 4;
   summary.mesh = "data=4";
   summary.exit = 75;

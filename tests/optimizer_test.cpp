@@ -11,8 +11,7 @@
 #include "core/exec/reference.h"
 #include "core/ops/builders.h"
 #include "core/passes/parallelize.h"
-#include "launch/compile_step.h"
-#include "launch/complete_job.h"
+#include "tests/gpt_step.h"
 
 namespace takt {
 namespace {
@@ -211,12 +210,10 @@ bool is_norm_or_bias(const std::string& parameter) {
 TEST(EveryOptimizer, DecaysWeightsButNoNormsAndBiases) {
   for (const OptimizerDef& optimizer : optimizer_registry())
     for (const std::string family : {"gpt2", "llama"}) {
-      Job job;
-      job.data.train = {"unused.bin"};
-      job.model = {.family = family, .layers = 2, .embed = 16, .heads = 2, .vocab = 32, .seq = 8, .init = {}};
-      job.train.global_batch_tokens = 16;
-      job.optimizer = config_of(optimizer.name);
-      complete_job(job);
+      GptStep job;
+      job.model = {.family = family, .layers = 2, .embed = 16, .heads = 2, .vocab = 32, .seq = 8};
+      job.step.global_batch = 2;
+      job.step.optimizer = config_of(optimizer.name);
       const StepPlan plan = compile_step(job, kOneRank, 1);
       const Graph& update = plan.programs[plan.index_of(kUpdate)].graph;
       std::set<std::string> decayed, others;

@@ -5,17 +5,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/models/registry.h"
 #include "core/passes/step_plan.h"
-#include "launch/compile_step.h"
+#include "tests/gpt_step.h"
 
 namespace takt {
 namespace {
 
 constexpr std::int64_t kLayers = 3, kSamples = 8, kSeq = 16;
 
-Job llama_job() {
-  Job job;
+GptStep llama_job() {
+  GptStep job;
   job.model.layers = kLayers;
   job.model.embed = 32;
   job.model.heads = 4;
@@ -23,13 +22,12 @@ Job llama_job() {
   job.model.mlp = 64;
   job.model.vocab = 512;
   job.model.seq = kSeq;
-  job.model = find_model(job.model.kind).complete(job.model);
-  job.train.global_batch_tokens = kSamples;
-  job.train.global_batch_in_samples = true;
+  job.model = complete_gpt(job.model);
+  job.step.global_batch = kSamples;
   return job;
 }
 
-StepPlan plan_for(const Job& job, int data, int tensor) {
+StepPlan plan_for(const GptStep& job, int data, int tensor) {
   return compile_step(job, {{{"data", data}, {"tensor", tensor}}}, 1);
 }
 
@@ -148,7 +146,7 @@ TEST(Parallelize, KeyValueHeadsThatDoNotDivideAreReplicated) {
     }
 }
 
-std::string message_for(const Job& job, int data, int tensor) {
+std::string message_for(const GptStep& job, int data, int tensor) {
   try {
     plan_for(job, data, tensor);
   } catch (const Error& error) {
@@ -166,8 +164,8 @@ TEST(Parallelize, HeadsThatDoNotDivideAreAnErrorWithTheNearestSizes) {
 }
 
 TEST(Parallelize, ABatchThatDoesNotDivideIsAnErrorWithTheNearestSizes) {
-  Job job = llama_job();
-  job.train.global_batch_tokens = 6;
+  GptStep job = llama_job();
+  job.step.global_batch = 6;
   const std::string message = message_for(job, 4, 1);
   EXPECT_THAT(message, testing::HasSubstr("6 samples"));
   EXPECT_THAT(message, testing::HasSubstr("data=4"));

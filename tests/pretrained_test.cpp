@@ -1,6 +1,6 @@
 // Weights of another model than the job's are refused by name, whatever their tensors look like: config.json
 // is read whole.
-#include "core/state/pretrained.h"
+#include "core/train/language_task.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
-#include "core/models/registry.h"
 #include "core/state/files.h"
 
 namespace takt {
@@ -17,18 +16,18 @@ namespace {
 
 using nlohmann::json;
 
-ModelConfig model_of(const std::string& family) {
-  ModelConfig model;
+GptConfig model_of(const std::string& family) {
+  GptConfig model;
   model.family = family;
   model.heads = 4;
   model.kv_heads = family == "llama" ? 2 : 4;
   model.vocab = 500;
-  return find_model(model.kind).complete(model);
+  return complete_gpt(model);
 }
 
 // As Takt exports it, which is as Hugging Face writes it.
-json config_of(const ModelConfig& model) {
-  return json::parse(find_model(model.kind).hugging_face_config(model, 0));
+json config_of(const GptConfig& model) {
+  return json::parse(hugging_face_config(model, 0));
 }
 
 std::filesystem::path folder_with(const std::string& config) {
@@ -38,9 +37,9 @@ std::filesystem::path folder_with(const std::string& config) {
   return folder;
 }
 
-std::string refusal(const std::string& config, const ModelConfig& model) {
+std::string refusal(const std::string& config, const GptConfig& model) {
   try {
-    EXPECT_TRUE(require_same_model(folder_with(config), model));
+    EXPECT_TRUE(require_same_model(folder_with(config), LanguageTask(model)));
   } catch (const Error& error) {
     EXPECT_TRUE(error.fault() == Fault::kData || error.fault() == Fault::kConfig) << error.what();
     return error.what();
@@ -50,7 +49,7 @@ std::string refusal(const std::string& config, const ModelConfig& model) {
 
 TEST(Pretrained, WhatTaktExportsIsItsOwnModel) {
   for (const std::string family : {"llama", "gpt2"}) {
-    const ModelConfig model = model_of(family);
+    const GptConfig model = model_of(family);
     EXPECT_EQ(refusal(config_of(model).dump(), model), "accepted");
   }
 }
@@ -109,7 +108,7 @@ const std::vector<Kind> kOtherFunctions = {
 
 TEST(Pretrained, CheckpointsThatAreAnotherFunctionAreRefusedByName) {
   for (const Kind& kind : kOtherFunctions) {
-    const ModelConfig model = model_of(kind.family);
+    const GptConfig model = model_of(kind.family);
     json config = config_of(model);
     config.merge_patch(kind.change);
     const std::string error = refusal(config.dump(), model);
@@ -129,7 +128,7 @@ TEST(Pretrained, KeysWithoutAnEffectAndOtherWordsForTheSameAreAccepted) {
       {"gpt2",
        R"({"task_specific_params": {"text-generation": {"do_sample": true}}, "id2label": {"0": "a"}})"}};
   for (const auto& [family, change] : same) {
-    const ModelConfig model = model_of(family);
+    const GptConfig model = model_of(family);
     json config = config_of(model);
     config.update(json::parse(change));
     EXPECT_EQ(refusal(config.dump(), model), "accepted") << change;
@@ -137,7 +136,7 @@ TEST(Pretrained, KeysWithoutAnEffectAndOtherWordsForTheSameAreAccepted) {
 }
 
 TEST(Pretrained, AllKeysThatDifferAreNamedAtOnce) {
-  ModelConfig model = model_of("llama");
+  GptConfig model = model_of("llama");
   const std::string config = config_of(model).dump();
   model.layers = 2;
   model.mlp = 64;
@@ -147,7 +146,7 @@ TEST(Pretrained, AllKeysThatDifferAreNamedAtOnce) {
 }
 
 TEST(Pretrained, DamagedConfigsAreDataErrors) {
-  const ModelConfig model = model_of("llama");
+  const GptConfig model = model_of("llama");
   EXPECT_NE(refusal("{", model).find("not valid JSON"), std::string::npos);
   EXPECT_NE(refusal("[]", model).find("no JSON object"), std::string::npos);
   EXPECT_NE(refusal("{\"model_type\":\"llama\",\"model_type\":\"gemma\"}", model).find("twice"),
@@ -155,12 +154,12 @@ TEST(Pretrained, DamagedConfigsAreDataErrors) {
 }
 
 TEST(Pretrained, TheConfigLiesBesideAFileAsWellAsInAFolder) {
-  const ModelConfig model = model_of("llama");
+  const GptConfig model = model_of("llama");
   const std::filesystem::path folder = folder_with(config_of(model).dump());
-  EXPECT_TRUE(require_same_model(folder / "model.safetensors", model));
+  EXPECT_TRUE(require_same_model(folder / "model.safetensors", LanguageTask(model)));
   std::filesystem::remove(folder / "config.json");
-  EXPECT_FALSE(require_same_model(folder / "model.safetensors", model));
-  EXPECT_FALSE(require_same_model(folder, model));
+  EXPECT_FALSE(require_same_model(folder / "model.safetensors", LanguageTask(model)));
+  EXPECT_FALSE(require_same_model(folder, LanguageTask(model)));
 }
 
 }  // namespace

@@ -12,16 +12,13 @@ MeshConfig layout(std::int64_t data, std::int64_t tensor) {
   return {.is_auto = false, .data = data, .tensor = tensor, .bucket_bytes = 0};
 }
 
-ModelConfig model_of(std::int64_t heads, std::int64_t kv_heads = 0) {
-  ModelConfig model;
-  model.heads = heads;
-  model.kv_heads = kv_heads;
-  return model;
+std::vector<Dim> heads(std::int64_t number) {
+  return {{"heads", number}};
 }
 
-std::string refusal(const MeshConfig& config, int num_ranks, const ModelConfig& model) {
+std::string refusal(const MeshConfig& config, int num_ranks, const std::vector<Dim>& extents) {
   try {
-    resolve_mesh(config, num_ranks, model);
+    resolve_mesh(config, num_ranks, extents);
   } catch (const Error& error) {
     EXPECT_EQ(error.fault(), Fault::kConfig);
     return error.what();
@@ -30,51 +27,51 @@ std::string refusal(const MeshConfig& config, int num_ranks, const ModelConfig& 
 }
 
 TEST(ResolveMesh, AutoPutsAllRanksOnData) {
-  EXPECT_EQ(to_string(resolve_mesh({}, 6, model_of(4))), "data=6 tensor=1");
-  EXPECT_EQ(to_string(resolve_mesh({}, 1, model_of(4))), "data=1 tensor=1");
+  EXPECT_EQ(to_string(resolve_mesh({}, 6, heads(4))), "data=6 tensor=1");
+  EXPECT_EQ(to_string(resolve_mesh({}, 1, heads(4))), "data=1 tensor=1");
 }
 
 TEST(ResolveMesh, DataIsWhatTensorLeaves) {
-  EXPECT_EQ(to_string(resolve_mesh(layout(0, 2), 8, model_of(4))), "data=4 tensor=2");
+  EXPECT_EQ(to_string(resolve_mesh(layout(0, 2), 8, heads(4))), "data=4 tensor=2");
 }
 
 TEST(ResolveMesh, BothAxesAreTakenAsGiven) {
-  EXPECT_EQ(to_string(resolve_mesh(layout(2, 4), 8, model_of(4))), "data=2 tensor=4");
+  EXPECT_EQ(to_string(resolve_mesh(layout(2, 4), 8, heads(4))), "data=2 tensor=4");
 }
 
 TEST(ResolveMesh, RanksThatDoNotSplitAreRefusedWithTheNearestLayouts) {
-  EXPECT_EQ(refusal(layout(0, 5), 24, model_of(24)),
+  EXPECT_EQ(refusal(layout(0, 5), 24, heads(24)),
             "mesh: 24 ranks cannot be split as tensor=5 (24 is not a multiple of 5)\n"
             "  nearest that fit: tensor=4 data=6 | tensor=6 data=4 | tensor=3 data=8");
 }
 
 TEST(ResolveMesh, OnlyTensorSizesThatDivideTheHeadsAreOffered) {
-  EXPECT_EQ(refusal(layout(0, 5), 24, model_of(8, 2)),
+  EXPECT_EQ(refusal(layout(0, 5), 24, heads(8)),
             "mesh: 24 ranks cannot be split as tensor=5 (24 is not a multiple of 5)\n"
             "  nearest that fit: tensor=4 data=6 | tensor=2 data=12 | tensor=8 data=3");
 }
 
 TEST(ResolveMesh, AProductOtherThanTheRanksIsRefused) {
-  EXPECT_EQ(refusal(layout(4, 1), 2, model_of(4)),
+  EXPECT_EQ(refusal(layout(4, 1), 2, heads(4)),
             "mesh: 2 ranks cannot be split as data=4 x tensor=1 (= 4)\n"
             "  nearest that fit: tensor=1 data=2 | tensor=2 data=1");
 }
 
 TEST(ResolveMesh, MoreTensorThanRanksIsRefused) {
-  EXPECT_EQ(refusal(layout(0, 2), 1, model_of(4)),
+  EXPECT_EQ(refusal(layout(0, 2), 1, heads(4)),
             "mesh: 1 rank cannot be split as tensor=2 (1 is not a multiple of 2)\n"
             "  nearest that fit: tensor=1 data=1");
 }
 
 TEST(ResolveMesh, HeadsThatDoNotSplitAreRefused) {
-  EXPECT_EQ(refusal(layout(0, 4), 4, model_of(6, 2)),
+  EXPECT_EQ(refusal(layout(0, 4), 4, heads(6)),
             "mesh: tensor=4 does not divide the model's 6 heads\n"
             "  nearest that fit: tensor=2 data=2 | tensor=1 data=4");
 }
 
 TEST(ResolveMesh, FewerKeyAndValueHeadsThanTensorRanksAreKeptWhole) {
-  EXPECT_EQ(refusal(layout(0, 4), 4, model_of(8, 2)), "accepted");
-  EXPECT_EQ(refusal(layout(0, 2), 2, model_of(8, 1)), "accepted");
+  EXPECT_EQ(refusal(layout(0, 4), 4, heads(8)), "accepted");
+  EXPECT_EQ(refusal(layout(0, 2), 2, heads(8)), "accepted");
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 #include <set>
 #include <sstream>
 
-#include "core/models/registry.h"
+#include "core/train/job_task.h"
 #include "launch/job_toml.h"
 #include "optimizers/optimizer.h"
 #include "optimizers/schedule.h"
@@ -62,7 +62,7 @@ TEST(Schema, ChoicesAreThoseOfTheRegistries) {
     for (const auto& entry : registry) known.push_back(entry.name);
     EXPECT_EQ(find_job_key(name)->choices, known) << name;
   };
-  expect_choices("model.kind", model_registry());
+  expect_choices("model.kind", task_registry());
   expect_choices("optimizer.kind", optimizer_registry());
   expect_choices("optimizer.schedule.kind", schedule_registry());
 }
@@ -76,6 +76,18 @@ TEST(Schema, KeysOfOneKindNameAKeyAndItsChoices) {
     for (const std::string& name : key.kinds)
       EXPECT_NE(std::find(kind->choices.begin(), kind->choices.end(), name), kind->choices.end()) << key.name;
   }
+}
+
+// A key that several models read means the same in all of them.
+TEST(Schema, ModelsThatShareASettingDeclareItAlike) {
+  for (const TaskKind& one : task_registry())
+    for (const TaskKind& other : task_registry())
+      for (const Setting& setting : one.settings())
+        if (const Setting* same = find_setting(other.settings(), setting.name)) {
+          EXPECT_EQ(setting.fallback, same->fallback) << setting.name;
+          EXPECT_EQ(setting.range, same->range) << setting.name;
+          EXPECT_EQ(setting.help, same->help) << setting.name;
+        }
 }
 
 TEST(Schema, NoKeyTakesADateAndARefusedValueChangesNothing) {
