@@ -477,7 +477,7 @@ class Commands(EndToEnd):
         steps = [line for line in metrics(run) if "loss" in line]
         self.assertEqual([list(line) for line in steps], [fields] * 20)
         self.assertEqual([line["tokens"] for line in steps], [512 * step for step in range(1, 21)])
-        self.assertEqual([list(line) for line in metrics(run) if "loss" not in line], [["step", "valid_loss"]] * 2)
+        self.assertEqual([list(line) for line in metrics(run) if "loss" not in line], [["step", "valid_loss", "valid_ppl", "valid_bits_per_byte"]] * 2)
         summary = json.loads((run / "summary.json").read_text())
         self.assertEqual((summary["name"], summary["steps"], summary["tokens"], summary["ranks"], summary["exit"]),
                          ("tiny", 20, 20 * 512, 2, 0))
@@ -532,6 +532,111 @@ class Commands(EndToEnd):
         self.assertRegex(self.takt("version").out, r"^takt \d+\.\d+\.\d+ ")
         self.assertRegex(self.takt("keys").out, r"(?m)^  lr  +Learning rate")
         self.assertEqual(self.takt("version", ranks=2).out.count("takt "), 1)
+
+
+HEAT = """
+name = "heat"
+seed = 3
+threads = 1
+[data]
+train = "heat/train"
+valid = "heat/valid"
+[model]
+kind = "mlp"
+layers = 2
+embed = 32
+mlp = 48
+[train]
+global_batch = "16 samples"
+steps = 60
+[optimizer]
+lr = 3e-3
+[checkpoint]
+every = "40 steps"
+[eval]
+every = "20 steps"
+[log]
+every = 20
+"""
+
+
+def npy(path):
+    """The shape and the f32 elements of a .npy file, version 1."""
+    data = path.read_bytes()
+    (length,) = struct.unpack_from("<H", data, 8)
+    header = data[10 : 10 + length].decode()
+    assert "'<f4'" in header, header
+    shape = [int(extent) for extent in re.search(r"'shape': \(([\d, ]*)\)", header)[1].split(",") if extent.strip()]
+    return shape, array.array("f", data[10 + length :])
+
+
+class Arrays(EndToEnd):
+    """A model that is not a language model: a surrogate of heat conduction, as examples/surrogate has it."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        (cls.dir / "heat.toml").write_text(HEAT)
+        for part, first, number in (("train", 0, 300), ("valid", 1000, 37)):
+            command = [os.environ["TAKT_MAKE_CASES"], f"heat/{part}", str(first), str(number)]
+            subprocess.run(command, cwd=cls.dir, check=True, timeout=DEADLINE_S)
+
+    def words(self, out, *more, mesh=ONE_RANK):
+        words = super().words(out, *more, mesh=mesh)
+        return ["train", "heat.toml", *words[2:]]
+
+    def test_any_mesh_equals_one_rank(self):
+        one = self.train("one")
+        self.assertLess(column(one, "loss")[60], column(one, "loss")[1] / 4, "it learns")
+        self.assertEqual(column(one, "samples")[60], 960)
+        for mesh in MESHES:
+            with self.subTest(data=mesh[0], tensor=mesh[1]):
+                other = self.train(f"on-{mesh[0]}x{mesh[1]}", mesh=mesh)
+                self.assert_same_run(other, one)
+                self.assert_same_columns(other, one, "valid_relative_l2")
+                config = (other / "final/config.json").read_bytes()
+                self.assertEqual(config, (one / "final/config.json").read_bytes(), "the normalization")
+
+    def test_predictions_are_in_the_units_of_the_data(self):
+        run = self.train("predicting", mesh=TWO_RANKS)
+        inputs = self.dir / "heat/valid/inputs.npy"
+        self.takt("predict", "predicting", "--inputs", str(inputs), "--out", "out.npy", "--batch", "10")
+        shape, found = npy(self.dir / "out.npy")
+        wanted_shape, wanted = npy(self.dir / "heat/valid/targets.npy")
+        self.assertEqual(shape, wanted_shape)
+        error = sum((a - b) ** 2 for a, b in zip(found, wanted)) / sum(b * b for b in wanted)
+        said = column(run, "valid_relative_l2")[60]
+        self.assertAlmostEqual(error**0.5, said, delta=1e-4 * said)
+        self.assertLess(said, 0.9, "better than to predict nothing")
+
+    def test_stopped_run_goes_on_with_same_bits(self):
+        whole = self.train("whole")
+        self.train("parts", "--steps", "40")
+        self.train("parts")
+        self.assertEqual([line["loss"] for line in metrics(whole) if "loss" in line],
+                         [line["loss"] for line in metrics(self.dir / "parts") if "loss" in line])
+        self.assertEqual(weights(whole), weights(self.dir / "parts"))
+
+    def test_mistakes(self):
+        self.train("arrays", "--steps", "2")
+        self.takt("train", "job.toml", "--out", "words", "--steps", "2")
+        inputs = "heat/valid/inputs.npy"
+
+        def check(code, wanted, *words):
+            done = self.takt(*words, code=code)
+            self.assertEqual(len(done.errors), 1, done)
+            self.assertRegex(done.err, wanted)
+
+        check(64, "which does not write text", "generate", "arrays")
+        check(64, "does not turn arrays into arrays", "predict", "words", "--inputs", inputs, "--out", "o.npy")
+        check(65, r"a row has the shape \[16, 16\], the model was trained on \[2, 16, 16\]",
+              "predict", "arrays", "--inputs", "heat/valid/targets.npy", "--out", "o.npy")
+        check(65, "no final/", "predict", "heat", "--inputs", inputs, "--out", "o.npy")
+        check(78, 'but this model counts samples',
+              *self.words("never", "--set", "train.global_batch=64 tokens"))
+        check(78, "model.heads is for model.kind", *self.words("never", "--set", "model.heads=2"))
+        check(65, "nowhere/inputs.npy", *self.words("never", "--set", "data.train=nowhere"))
+        check(78, "an mlp reads one folder", *self.words("never", "--set", "data.train=['heat/train', 'heat/valid']"))
 
 
 class Errors(EndToEnd):
