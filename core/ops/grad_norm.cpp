@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "core/ops/op.h"
+#include "core/ops/rows.h"
 
 namespace takt {
 namespace {
@@ -25,15 +26,8 @@ void reference_squares(const OpArgs&, std::span<const Array* const> inputs, std:
 Kernel cpu_squares(const KernelNode& node) {
   return [n = node.input(0).num_elements()](const KernelArgs& k) {
     const float* x = k.input<float>(0);
-    double sums[8] = {};
-    std::int64_t i = 0;
-    for (; i + 8 <= n; i += 8)
-      for (std::int64_t lane = 0; lane < 8; ++lane)
-        sums[lane] += static_cast<double>(x[i + lane]) * static_cast<double>(x[i + lane]);
-    for (; i < n; ++i) sums[i % 8] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-    double total = 0;
-    for (const double sum : sums) total += sum;
-    k.output<float>(0)[0] = static_cast<float>(total);
+    const auto square = [x](std::int64_t i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); };
+    k.output<float>(0)[0] = static_cast<float>(fold(n, 0.0, std::plus(), square));
   };
 }
 

@@ -91,9 +91,9 @@ Lowered lower(const OpArgs& args) {
   lowered.swapped_out = is_swapped(args, "the result", args.attrs.axes("out"), g.stacked, g.rows, g.columns);
   if (lowered.swapped_out) {
     std::swap(s.m, s.n);
-    const bool transpose_b = s.transpose_b;
-    s.transpose_b = !s.transpose_a;
-    s.transpose_a = !transpose_b;
+    std::swap(s.transpose_a, s.transpose_b);
+    s.transpose_a = !s.transpose_a;
+    s.transpose_b = !s.transpose_b;
   }
   s.has_bias = args.inputs.size() == 3;
   s.dtype = args.input(0).dtype;
@@ -172,9 +172,8 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
   const auto offset = [&](const Dims& dims, const std::vector<std::int64_t>& at) {
     std::int64_t offset_elements = 0;
     for (const Dim& dim : dims)
-      offset_elements =
-          offset_elements * dim.extent + at[static_cast<std::size_t>(find_axis(loop, dim.axis))];
-    return static_cast<std::size_t>(offset_elements);
+      offset_elements = offset_elements * dim.extent + at[find_axis(loop, dim.axis)];
+    return offset_elements;
   };
   std::vector<std::int64_t> at(loop.size(), 0);
   for (std::int64_t i = 0; i < num_elements(loop); ++i) {
@@ -199,56 +198,48 @@ std::size_t aligned(std::size_t num_bytes) {
 
 // The product and what its scratch holds: oneDNN's own, then f32 copies of a, b and, if it is bf16, the result.
 struct Product {
+  MatmulShape shape;
+  bool widens, rounds;
   OnednnMatmul matmul;
-  bool widens = false;
-  std::int64_t num_a = 0, num_b = 0, num_y = 0;
-  bool rounds = false;
 
-  explicit Product(const KernelNode& node, MatmulShape shape, bool widens_bf16)
-      : matmul(widened(shape, widens_bf16), node.num_threads),
-        widens(widens_bf16),
-        num_a(shape.batch * shape.m * shape.k),
-        num_b(shape.batch * shape.k * shape.n),
-        num_y(shape.batch * shape.m * shape.n),
-        rounds(widens && shape.out_dtype == DType::kBF16) {}
+  Product(const MatmulShape& of, int num_threads)
+      : shape(of),
+        widens(of.dtype == DType::kBF16 && !onednn_has_bf16()),
+        rounds(widens && of.out_dtype == DType::kBF16),
+        matmul(widens ? in_f32(of) : of, num_threads) {}
 
-  static MatmulShape widened(MatmulShape shape, bool widens_bf16) {
-    if (widens_bf16) shape.dtype = shape.out_dtype = DType::kF32;
+  static MatmulShape in_f32(MatmulShape shape) {
+    shape.dtype = shape.out_dtype = DType::kF32;
     return shape;
   }
-  static std::size_t f32_bytes(std::int64_t num_elements) {
-    return aligned(static_cast<std::size_t>(num_elements) * sizeof(float));
-  }
-  std::size_t scratch_bytes() const {
-    std::size_t total = aligned(matmul.scratch_bytes());
-    if (widens) total += f32_bytes(num_a) + f32_bytes(num_b);
-    return total + (rounds ? f32_bytes(num_y) : 0);
-  }
+  std::int64_t num_a() const { return shape.batch * shape.m * shape.k; }
+  std::int64_t num_b() const { return shape.batch * shape.k * shape.n; }
+  std::int64_t num_y() const { return shape.batch * shape.m * shape.n; }
+  std::size_t own_bytes() const { return aligned(matmul.scratch_bytes()); }
+  std::size_t a_bytes() const { return widens ? aligned(num_a() * sizeof(float)) : 0; }
+  std::size_t b_bytes() const { return widens ? aligned(num_b() * sizeof(float)) : 0; }
+  std::size_t y_bytes() const { return rounds ? aligned(num_y() * sizeof(float)) : 0; }
+  std::size_t scratch_bytes() const { return own_bytes() + a_bytes() + b_bytes() + y_bytes(); }
+
   void run(const void* a, const void* b, const void* bias, void* y, void* scratch, int num_threads) {
     if (!widens) return matmul.run(a, b, bias, y, scratch);
-    auto* base = static_cast<std::byte*>(scratch) + aligned(matmul.scratch_bytes());
-    auto* wide_a = reinterpret_cast<float*>(base);
-    auto* wide_b = reinterpret_cast<float*>(base + f32_bytes(num_a));
-    auto* wide_y = rounds ? reinterpret_cast<float*>(base + f32_bytes(num_a) + f32_bytes(num_b))
-                          : static_cast<float*>(y);
-    convert(static_cast<const BF16*>(a), wide_a, num_a, num_threads);
-    convert(static_cast<const BF16*>(b), wide_b, num_b, num_threads);
+    auto* const copies = static_cast<std::byte*>(scratch) + own_bytes();
+    auto *wide_a = reinterpret_cast<float*>(copies), *wide_b = reinterpret_cast<float*>(copies + a_bytes());
+    void* const wide_y = rounds ? copies + a_bytes() + b_bytes() : y;
+    convert(static_cast<const BF16*>(a), wide_a, num_a(), num_threads);
+    convert(static_cast<const BF16*>(b), wide_b, num_b(), num_threads);
     matmul.run(wide_a, wide_b, bias, wide_y, scratch);
-    if (rounds) convert(wide_y, static_cast<BF16*>(y), num_y, num_threads);
+    if (rounds) convert(static_cast<float*>(wide_y), static_cast<BF16*>(y), num_y(), num_threads);
   }
 };
 
-Product product_of(const KernelNode& node, const Lowered& lowered) {
-  return Product(node, lowered.shape, lowered.shape.dtype == DType::kBF16 && !onednn_has_bf16());
-}
-
 std::size_t scratch(const KernelNode& node) {
-  return product_of(node, lower(node)).scratch_bytes();
+  return Product(lower(node).shape, node.num_threads).scratch_bytes();
 }
 
 Kernel cpu(const KernelNode& node) {
   const Lowered lowered = lower(node);
-  const auto product = std::make_shared<Product>(product_of(node, lowered));
+  const auto product = std::make_shared<Product>(lowered.shape, node.num_threads);
   const bool swapped = lowered.swapped_out, has_bias = lowered.shape.has_bias;
   const std::string activation = node.attrs.text("activation");
   Kernel activate;

@@ -10,6 +10,7 @@
 
 #include "core/ops/elementwise.h"
 #include "core/ops/op.h"
+#include "core/ops/rows.h"
 
 namespace takt {
 namespace {
@@ -91,17 +92,8 @@ Existing existing(const KernelNode& node) {
                       : Existing{stride, e.stride, e.extent, e.num_valid};
 }
 
-// Maximum of a run of neighbours, in lanes so that it vectorises.
-template <class T>
-float run_max(const T* x, std::int64_t num_elements) {
-  float lanes[8];
-  std::fill(lanes, lanes + 8, std::numeric_limits<float>::lowest());
-  std::int64_t i = 0;
-  for (; i + 8 <= num_elements; i += 8)
-    for (std::int64_t lane = 0; lane < 8; ++lane) lanes[lane] = std::max(lanes[lane], to_float(x[i + lane]));
-  for (; i < num_elements; ++i) lanes[0] = std::max(lanes[0], to_float(x[i]));
-  return *std::max_element(lanes, lanes + 8);
-}
+constexpr float kLowest = std::numeric_limits<float>::lowest();
+constexpr auto kLarger = [](float a, float b) { return std::max(a, b); };
 
 // y[i] = the sum or maximum over rows of `columns` <= kColumns neighbours, `inner` apart. Long sums are kept in double.
 template <class T, class Out, class Accumulator, class Op>
@@ -120,16 +112,18 @@ void reduce_columns(const T* x, Out* y, std::int64_t inner, std::int64_t columns
 template <class T, class Out>
 void reduce_row(const T* x, Out* y, std::int64_t inner, const Existing& e, bool max) {
   if (max && inner == 1 && e.extent == 1) {
-    *y = stored<Out>(run_max(x, e.count));
+    const auto at = [x](std::int64_t i) {
+      return to_float(x[i]);
+    };  // the last axis: columns would be too short
+    *y = stored<Out>(fold(e.count, kLowest, kLarger, at));
     return;
   }
   for (std::int64_t first = 0; first < inner; first += kColumns) {
     const std::int64_t columns = std::min(kColumns, inner - first);
     if (max)
-      reduce_columns(x + first, y + first, inner, columns, e, std::numeric_limits<float>::lowest(),
-                     [](float a, float b) { return std::max(a, b); });
+      reduce_columns(x + first, y + first, inner, columns, e, kLowest, kLarger);
     else
-      reduce_columns(x + first, y + first, inner, columns, e, 0.0, [](double a, double b) { return a + b; });
+      reduce_columns(x + first, y + first, inner, columns, e, 0.0, std::plus());
   }
 }
 

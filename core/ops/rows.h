@@ -1,7 +1,9 @@
 // Tensors as rows along their last axis: softmax, norms and losses.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <functional>
 
 #include "core/graph/op.h"
 
@@ -26,15 +28,22 @@ inline TensorDesc without_last(const TensorDesc& x) {
   return {{x.dims.begin(), x.dims.end() - 1}, x.dtype};
 }
 
-// Sum of f(c) over a row in eight interleaved chains, so that it vectorises in one fixed order.
+// f(0) op f(1) op .. over [0, num_items) in eight interleaved chains, so that it vectorises in one fixed order.
+template <class T, class Op, class F>
+T fold(std::int64_t num_items, T start, const Op& op, const F& f) {
+  T lanes[8];
+  std::fill_n(lanes, 8, start);
+  std::int64_t i = 0;
+  for (; i + 8 <= num_items; i += 8)
+    for (std::int64_t lane = 0; lane < 8; ++lane) lanes[lane] = op(lanes[lane], f(i + lane));
+  for (; i < num_items; ++i) lanes[i % 8] = op(lanes[i % 8], f(i));
+  for (std::int64_t half = 4; half > 0; half /= 2)
+    for (std::int64_t lane = 0; lane < half; ++lane) lanes[lane] = op(lanes[lane], lanes[lane + half]);
+  return lanes[0];
+}
 template <class F>
 float row_sum(std::int64_t width, const F& f) {
-  float sums[8] = {};
-  std::int64_t c = 0;
-  for (; c + 8 <= width; c += 8)
-    for (std::int64_t lane = 0; lane < 8; ++lane) sums[lane] += f(c + lane);
-  for (; c < width; ++c) sums[c % 8] += f(c);
-  return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+  return fold(width, 0.0f, std::plus(), f);
 }
 
 }  // namespace takt
