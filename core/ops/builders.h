@@ -35,9 +35,9 @@ ValueId embedding(Graph& graph, ValueId table, ValueId tokens, const std::string
 ValueId add(Graph& graph, const std::vector<ValueId>& terms, const std::string& name);
 // buffer += x, in place: a buffer that lives over all micro-batches of a step.
 ValueId accumulate(Graph& graph, ValueId buffer, ValueId x, const std::string& name);
-// The same numbers as f32 or bf16, rounded to nearest even.
 // target becomes x: how derived values are written.
 ValueId assign(Graph& graph, ValueId target, ValueId x, const std::string& name);
+// The same numbers as f32 or bf16, rounded to nearest even.
 ValueId cast(Graph& graph, ValueId x, DType to, const std::string& name);
 ValueId scale(Graph& graph, ValueId x, double factor, const std::string& name);
 ValueId fill(Graph& graph, const TensorDesc& desc, double value, const std::string& name);
@@ -133,7 +133,8 @@ const OpDef& unstack_op();
 const OpDef& all_gather_op();  // sharded -> replicated
 const OpDef& all_reduce_op();  // partial -> replicated; with several inputs, one bucket in adjacent storage
 const OpDef& all_to_all_op();  // sharded(a) -> sharded(b)
-const OpDef& keep_on_first_op();  // replicated -> partial: the first rank keeps the value, the others hold zeros
+const OpDef&
+keep_on_first_op();  // replicated -> partial: the first rank keeps the value, the others hold zeros
 const OpDef& local_slice_op();     // replicated -> sharded
 const OpDef& reduce_scatter_op();  // partial -> sharded
 
