@@ -49,8 +49,8 @@ ValueId activation_grad(Graph& graph, ValueId x, ValueId dy, const std::string& 
 // y = silu(gate) up, all of one shape: the middle of a gated MLP.
 ValueId gated_silu(Graph& graph, ValueId gate, ValueId up, const std::string& name);
 
-// Rotates pairs of x: [..., seq, ..., head_dim] by the angles of `table`: [seq, turn, pair = head_dim / 2]; `inverse`
-// by the negative angles.
+// Rotates pairs of x: [..., seq, ..., head_dim] by the angles of `table`: [seq, turn, pair = head_dim / 2];
+// `inverse` by the negative angles.
 ValueId rotary(Graph& graph, ValueId x, ValueId table, const std::string& name, bool inverse = false);
 // f32 [seq, turn = 2, pair = half]: cosine and sine of position times theta^(-pair / half).
 ValueId rotary_table(Graph& graph, std::int64_t seq, std::int64_t half, double theta,

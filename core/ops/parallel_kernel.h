@@ -8,8 +8,8 @@
 
 namespace takt {
 
-// The kernel that calls item(k, i) for i in [0, num_items), see parallel_for. Rows, blocks, chunks: long enough for a
-// call each.
+// The kernel that calls item(k, i) for i in [0, num_items), see parallel_for. Rows, blocks, chunks: long enough
+// for a call each.
 template <class Item>
 Kernel parallel_kernel(const KernelNode& node, std::int64_t num_items, const Item& item) {
   return [item, num_items, threads = node.num_threads](const KernelArgs& k) {
