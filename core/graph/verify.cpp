@@ -1,5 +1,5 @@
 // The checks that run after every pass.
-#include <set>
+#include <unordered_set>
 
 #include "core/graph/graph.h"
 
@@ -21,7 +21,7 @@ void check_order(const Graph& graph, std::string_view pass) {
 }
 
 void check_names(const Graph& graph, std::string_view pass) {
-  std::set<std::string_view> names;
+  std::unordered_set<std::string_view> names;
   for (const Value& value : graph.values())
     if (value.role != Role::kIntermediate)
       TAKT_ASSERT(names.insert(value.name).second, "after ", pass, ": two values are called '", value.name,

@@ -88,7 +88,7 @@ class Parallelizer {
                         .global_dims = value.desc.dims,
                         .placement = choice.outputs[i]});
     }
-    const std::vector<ValueId> ids = local_.append_placed(std::move(local), values);
+    const std::span<const ValueId> ids = local_.append_placed(std::move(local), std::move(values));
     for (std::size_t i = 0; i < ids.size(); ++i) versions(node.outputs[i]) = {{choice.outputs[i], ids[i]}};
   }
 
@@ -251,7 +251,7 @@ class Parallelizer {
   const Placement* home_of(ValueId id) const {
     const Value& value = global_.value(id);
     if (value.role != Role::kAccumulator || value.of.empty()) return nullptr;
-    const std::optional<ValueId> parameter = global_.find(value.of);
+    const std::optional<ValueId> parameter = global_.find_outside(value.of);
     return parameter && !versions(*parameter).empty() ? &versions(*parameter).front().placement : nullptr;
   }
 
@@ -338,7 +338,7 @@ class Parallelizer {
                        .desc = {dims, value.desc.dtype},
                        .global_dims = value.desc.dims,
                        .placement = step.after};
-    return {step.after, local_.append_placed(std::move(node), {&output, 1}).front()};
+    return {step.after, local_.append_placed(std::move(node), {output}).front()};
   }
 
   static const OpDef* op_of(const ConversionStep& step) {
