@@ -64,8 +64,7 @@ ValueId Graph::parameter(const std::string& name, TensorDesc desc, ParameterInfo
 }
 
 ValueId Graph::persistent(const std::string& name, TensorDesc desc, Role role, const std::string& of) {
-  TAKT_ASSERT(is_persistent(role) && !find_outside(name), "persistent value '", name,
-              "' exists already");
+  TAKT_ASSERT(is_persistent(role) && !find_outside(name), "persistent value '", name, "' exists already");
   return add_value({.name = name, .desc = std::move(desc), .role = role, .of = of});
 }
 
