@@ -2,6 +2,7 @@
 #include <unordered_set>
 
 #include "core/graph/graph.h"
+#include "core/graph/look_alikes.h"
 
 namespace takt {
 namespace {
@@ -29,7 +30,9 @@ void check_names(const Graph& graph, std::string_view pass) {
 }
 
 void check_shapes(const Graph& graph, std::string_view pass) {
-  for (const Node& node : graph.nodes()) {
+  const LookAlikes alike(graph);
+  for (const NodeId first : alike.first_nodes()) {
+    const Node& node = graph.node(first);
     OpArgs args = graph.args_of(node);
     const std::vector<TensorDesc> found = std::move(args.outputs);
     args.outputs.clear();

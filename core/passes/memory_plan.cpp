@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/graph/look_alikes.h"
 #include "core/passes/occupied.h"
 #include "core/passes/shard_ranges.h"
 
@@ -87,6 +88,17 @@ std::size_t pack(std::vector<Block*> blocks, std::size_t num_times) {
   return end;
 }
 
+// By node, aligned. Nodes that look alike want the same.
+std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const Mesh& mesh, int num_threads) {
+  const LookAlikes alike(graph);
+  std::vector<std::size_t> by_look, by_node;
+  for (const NodeId first : alike.first_nodes())
+    by_look.push_back(aligned(scratch_bytes(graph, graph.node(first), mesh, num_threads)));
+  for (std::size_t n = 0; n < graph.nodes().size(); ++n)
+    by_node.push_back(by_look[static_cast<std::size_t>(alike.look_of(NodeId{static_cast<int>(n)}))]);
+  return by_node;
+}
+
 ProgramMemory plan_program(const Graph& graph, const Mesh& mesh, int num_threads, const ArenaPlan& arena) {
   const Storages storages(graph);
   const std::size_t num_values = graph.values().size(), num_nodes = graph.nodes().size();
@@ -102,9 +114,10 @@ ProgramMemory plan_program(const Graph& graph, const Mesh& mesh, int num_threads
     }
     block.last = std::max({block.last, storages.last_use(v), value.producer.index});
   }
+  const std::vector<std::size_t> scratch = scratch_of_nodes(graph, mesh, num_threads);
   for (std::size_t n = 0; n < num_nodes; ++n) {
     const auto time = static_cast<int>(n);
-    blocks[num_values + n] = {aligned(scratch_bytes(graph, graph.nodes()[n], mesh, num_threads)), time, time};
+    blocks[num_values + n] = {scratch[n], time, time};
     if (blocks[num_values + n].num_bytes > 0) temporary.push_back(&blocks[num_values + n]);
   }
   ProgramMemory memory;

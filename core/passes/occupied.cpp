@@ -67,7 +67,7 @@ void Occupied::take(std::size_t first, std::size_t last, std::size_t offset, std
   visit(
       first, last,
       [&](std::size_t node) {
-        add(nodes_[node].throughout, piece);
+        if (node < num_leaves_) add(nodes_[node].throughout, piece);
         add(nodes_[node].sometime, piece);
       },
       [&](std::size_t node) { add(nodes_[node].sometime, piece); });
