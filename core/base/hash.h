@@ -3,7 +3,6 @@
 
 #include <bit>
 #include <cstdint>
-#include <vector>
 
 namespace takt {
 
@@ -14,7 +13,7 @@ inline std::uint64_t combined_hash(std::uint64_t hash, std::uint64_t next) {
 
 // For hash tables by lists of numbers.
 struct HashOfNumbers {
-  std::uint64_t operator()(const std::vector<int>& numbers) const {
+  std::uint64_t operator()(const auto& numbers) const {
     std::uint64_t hash = numbers.size();
     for (const int number : numbers) hash = combined_hash(hash, static_cast<std::uint64_t>(number));
     return hash;
