@@ -1,19 +1,12 @@
 // Typed access to attributes and their printed form.
 #include "core/graph/attrs.h"
 
+#include <algorithm>
+
 #include "core/base/error.h"
 
 namespace takt {
 namespace {
-
-template <class T>
-const T& typed(const std::map<std::string, Attr>& entries, const std::string& name) {
-  const auto entry = entries.find(name);
-  TAKT_ASSERT(entry != entries.end(), "attribute '", name, "' is missing");
-  const T* value = std::get_if<T>(&entry->second);
-  TAKT_ASSERT(value != nullptr, "attribute '", name, "' has another type");
-  return *value;
-}
 
 struct Printer {
   std::string operator()(bool value) const { return value ? "true" : "false"; }
@@ -32,29 +25,53 @@ struct Printer {
 
 }  // namespace
 
-bool Attrs::flag(const std::string& name) const {
-  return has(name) && typed<bool>(entries_, name);
+void Attrs::set(std::string_view name, Attr value) {
+  const auto place = std::lower_bound(entries_.begin(), entries_.end(), name,
+                                      [](const Entry& entry, std::string_view n) { return entry.first < n; });
+  if (place != entries_.end() && place->first == name)
+    place->second = std::move(value);
+  else
+    entries_.emplace(place, name, std::move(value));
 }
-std::int64_t Attrs::integer(const std::string& name) const {
-  return typed<std::int64_t>(entries_, name);
+
+const Attr* Attrs::find(std::string_view name) const {
+  for (const Entry& entry : entries_)
+    if (entry.first == name) return &entry.second;
+  return nullptr;
 }
-double Attrs::number(const std::string& name) const {
-  return typed<double>(entries_, name);
+
+template <class T>
+const T& Attrs::typed(std::string_view name) const {
+  const Attr* attr = find(name);
+  TAKT_ASSERT(attr != nullptr, "attribute '", name, "' is missing");
+  const T* value = std::get_if<T>(attr);
+  TAKT_ASSERT(value != nullptr, "attribute '", name, "' has another type");
+  return *value;
 }
-const std::string& Attrs::text(const std::string& name) const {
-  return typed<std::string>(entries_, name);
+
+bool Attrs::flag(std::string_view name) const {
+  return has(name) && typed<bool>(name);
 }
-DType Attrs::dtype(const std::string& name) const {
-  return typed<DType>(entries_, name);
+std::int64_t Attrs::integer(std::string_view name) const {
+  return typed<std::int64_t>(name);
 }
-const Axis& Attrs::axis(const std::string& name) const {
-  return typed<Axis>(entries_, name);
+double Attrs::number(std::string_view name) const {
+  return typed<double>(name);
 }
-const AxisNames& Attrs::axes(const std::string& name) const {
-  return typed<AxisNames>(entries_, name);
+const std::string& Attrs::text(std::string_view name) const {
+  return typed<std::string>(name);
 }
-const Dims& Attrs::dims(const std::string& name) const {
-  return typed<Dims>(entries_, name);
+DType Attrs::dtype(std::string_view name) const {
+  return typed<DType>(name);
+}
+const Axis& Attrs::axis(std::string_view name) const {
+  return typed<Axis>(name);
+}
+const AxisNames& Attrs::axes(std::string_view name) const {
+  return typed<AxisNames>(name);
+}
+const Dims& Attrs::dims(std::string_view name) const {
+  return typed<Dims>(name);
 }
 
 std::string to_string(const Attrs& attrs) {

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <initializer_list>
-#include <map>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -18,27 +17,34 @@ using Attr = std::variant<bool, std::int64_t, double, DType, Axis, std::string, 
 
 class Attrs {
  public:
+  using Entry = std::pair<std::string, Attr>;
   Attrs() = default;
-  Attrs(std::initializer_list<std::pair<const std::string, Attr>> entries) : entries_(entries) {}
+  Attrs(std::initializer_list<Entry> entries) {
+    for (const auto& [name, value] : entries) set(name, value);
+  }
 
-  void set(const std::string& name, Attr value) { entries_[name] = std::move(value); }
-  bool has(const std::string& name) const { return entries_.contains(name); }
+  void set(std::string_view name, Attr value);
+  bool has(std::string_view name) const { return find(name) != nullptr; }
   // Each throws kBug if the attribute is missing or of another type.
-  bool flag(const std::string& name) const;  // false if missing
-  std::int64_t integer(const std::string& name) const;
-  double number(const std::string& name) const;
-  const std::string& text(const std::string& name) const;
-  DType dtype(const std::string& name) const;
-  const Axis& axis(const std::string& name) const;
-  const AxisNames& axes(const std::string& name) const;
-  const Dims& dims(const std::string& name) const;
+  bool flag(std::string_view name) const;  // false if missing
+  std::int64_t integer(std::string_view name) const;
+  double number(std::string_view name) const;
+  const std::string& text(std::string_view name) const;
+  DType dtype(std::string_view name) const;
+  const Axis& axis(std::string_view name) const;
+  const AxisNames& axes(std::string_view name) const;
+  const Dims& dims(std::string_view name) const;
 
-  const std::map<std::string, Attr>& entries() const { return entries_; }
-  std::map<std::string, Attr>& entries() { return entries_; }
+  // Sorted by name.
+  const std::vector<Entry>& entries() const { return entries_; }
+  std::vector<Entry>& entries() { return entries_; }
   bool operator==(const Attrs&) const = default;
 
  private:
-  std::map<std::string, Attr> entries_;
+  const Attr* find(std::string_view name) const;
+  template <class T>
+  const T& typed(std::string_view name) const;
+  std::vector<Entry> entries_;  // few: copied often, looked up by comparing
 };
 std::string to_string(const Attrs& attrs);  // "{axis=heads, eps=1e-05}"
 

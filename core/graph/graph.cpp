@@ -54,7 +54,7 @@ ValueId Graph::input(const std::string& name, TensorDesc desc) {
 }
 
 ValueId Graph::parameter(const std::string& name, TensorDesc desc, ParameterInfo info) {
-  if (const auto known = outside_.contains(name) ? find(name) : std::nullopt) {
+  if (const std::optional<ValueId> known = find_outside(name)) {
     TAKT_ASSERT(value(*known).desc == desc, "parameter '", name, "' is used as ", desc, " and as ",
                 value(*known).desc);
     return *known;
@@ -64,8 +64,7 @@ ValueId Graph::parameter(const std::string& name, TensorDesc desc, ParameterInfo
 }
 
 ValueId Graph::persistent(const std::string& name, TensorDesc desc, Role role, const std::string& of) {
-  TAKT_ASSERT(is_persistent(role) && !outside_.contains(name), "persistent value '", name,
-              "' exists already");
+  TAKT_ASSERT(is_persistent(role) && !find_outside(name), "persistent value '", name, "' exists already");
   return add_value({.name = name, .desc = std::move(desc), .role = role, .of = of});
 }
 
@@ -73,10 +72,13 @@ std::vector<ValueId> Graph::append(const OpDef& op, std::vector<ValueId> inputs,
                                    const std::string& name) {
   Node node{.op = &op, .name = name, .inputs = std::move(inputs), .attrs = std::move(attrs), .tag = tag_};
   const std::vector<TensorDesc> descs = op.infer(args_of(node));
-  std::vector<Value> outputs;
-  for (std::size_t i = 0; i < descs.size(); ++i)
-    outputs.push_back({.name = i == 0 ? name : name + "." + std::to_string(i), .desc = descs[i]});
-  return append_placed(std::move(node), outputs);
+  std::vector<Value> outputs(descs.size());
+  for (std::size_t i = 0; i < descs.size(); ++i) {
+    outputs[i].name = i == 0 ? name : name + "." + std::to_string(i);
+    outputs[i].desc = descs[i];
+  }
+  const std::span<const ValueId> ids = append_placed(std::move(node), std::move(outputs));
+  return {ids.begin(), ids.end()};
 }
 
 ValueId Graph::append_one(const OpDef& op, std::vector<ValueId> inputs, Attrs attrs,
@@ -86,15 +88,16 @@ ValueId Graph::append_one(const OpDef& op, std::vector<ValueId> inputs, Attrs at
   return outputs.front();
 }
 
-ValueId Graph::add_outside(const Value& value) {
+ValueId Graph::add_outside(Value value) {
   TAKT_ASSERT(value.role != Role::kIntermediate, "add_outside: '", value.name, "' is computed by a node");
-  return add_value(value);
+  return add_value(std::move(value));
 }
 
-std::vector<ValueId> Graph::append_placed(Node node, std::span<const Value> outputs) {
+std::span<const ValueId> Graph::append_placed(Node node, std::vector<Value> outputs) {
   const NodeId id{static_cast<int>(nodes_.size())};
   node.outputs.clear();
-  for (Value output : outputs) {
+  node.outputs.reserve(outputs.size());
+  for (Value& output : outputs) {
     output.producer = id;
     node.outputs.push_back(add_value(std::move(output)));
   }
@@ -117,15 +120,26 @@ const Node& Graph::node(NodeId id) const {
 }
 
 std::optional<ValueId> Graph::find(std::string_view name) const {
-  if (const auto found = outside_.find(std::string(name)); found != outside_.end())
-    return ValueId{found->second};
+  if (const std::optional<ValueId> outside = find_outside(name)) return outside;
   for (std::size_t i = 0; i < values_.size(); ++i)
     if (values_[i].name == name) return ValueId{static_cast<int>(i)};
   return std::nullopt;
 }
 
+std::optional<ValueId> Graph::find_outside(std::string_view name) const {
+  const auto found = outside_.find(name);
+  return found == outside_.end() ? std::nullopt : std::optional(ValueId{found->second});
+}
+
+void Graph::reserve(std::size_t num_values, std::size_t num_nodes) {
+  values_.reserve(num_values);
+  nodes_.reserve(num_nodes);
+}
+
 OpArgs Graph::args_of(const Node& node) const {
   OpArgs args{.name = node.name, .attrs = node.attrs, .inputs = {}, .outputs = {}};
+  args.inputs.reserve(node.inputs.size());
+  args.outputs.reserve(node.outputs.size());
   for (const ValueId id : node.inputs) args.inputs.push_back(value(id).desc);
   for (const ValueId id : node.outputs) args.outputs.push_back(value(id).desc);
   return args;

@@ -7,9 +7,9 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
+#include "core/base/string_map.h"
 #include "core/graph/op.h"
 
 namespace takt {
@@ -88,9 +88,11 @@ class Graph {
   // The same for ops with one output.
   ValueId append_one(const OpDef& op, std::vector<ValueId> inputs, Attrs attrs, const std::string& name);
   // Adds a value that no node computes, as described (passes that rebuild a graph).
-  ValueId add_outside(const Value& value);
+  ValueId add_outside(Value value);
   // Appends a node whose outputs are already described (parallelize and the passes after it).
-  std::vector<ValueId> append_placed(Node node, std::span<const Value> outputs);
+  std::span<const ValueId> append_placed(Node node, std::vector<Value> outputs);
+  // Makes room for a graph of this size, so that growing moves nothing.
+  void reserve(std::size_t num_values, std::size_t num_nodes);
 
   void mark_output(ValueId value) { outputs_.push_back(value); }
   const std::vector<ValueId>& outputs() const { return outputs_; }
@@ -102,6 +104,8 @@ class Graph {
   const std::vector<Node>& nodes() const { return nodes_; }
   // The first value of that name. Inputs and persistent values are found by an index, others by looking at all.
   std::optional<ValueId> find(std::string_view name) const;
+  // The input or persistent value of that name.
+  std::optional<ValueId> find_outside(std::string_view name) const;
   OpArgs args_of(const Node& node) const;
 
   // Gives an axis of all values another extent, in a graph that is not placed yet. Dims among the ops' constants follow;
@@ -117,7 +121,7 @@ class Graph {
   std::vector<Value> values_;
   std::vector<Node> nodes_;
   std::vector<ValueId> outputs_;
-  std::unordered_map<std::string, int> outside_;  // inputs and persistent values by name
+  StringMap<int> outside_;  // inputs and persistent values by name
   Tag tag_;
 };
 

@@ -4,6 +4,7 @@
 namespace takt {
 
 Rewriter::Rewriter(const Graph& from, Outside outside) : from_(from), moved_(from.values().size()) {
+  result_.reserve(from.values().size(), from.nodes().size());
   for (std::size_t v = 0; outside == Outside::kAll && v < moved_.size(); ++v)
     if (from.values()[v].role != Role::kIntermediate) at({static_cast<int>(v)});
 }
@@ -26,9 +27,10 @@ void Rewriter::copy(const Node& node) {
 
 void Rewriter::copy_as(Node node, std::span<const ValueId> old_outputs) {
   std::vector<Value> outputs;
+  outputs.reserve(old_outputs.size());
   for (const ValueId id : old_outputs) outputs.push_back(from_.value(id));
   for (ValueId& id : node.inputs) id = at(id);
-  const std::vector<ValueId> ids = result_.append_placed(std::move(node), outputs);
+  const std::span<const ValueId> ids = result_.append_placed(std::move(node), std::move(outputs));
   for (std::size_t i = 0; i < ids.size(); ++i) redirect(old_outputs[i], ids[i]);
 }
 

@@ -1,7 +1,8 @@
 // The checks that run after every pass.
-#include <set>
+#include <unordered_set>
 
 #include "core/graph/graph.h"
+#include "core/graph/look_alikes.h"
 
 namespace takt {
 namespace {
@@ -21,7 +22,7 @@ void check_order(const Graph& graph, std::string_view pass) {
 }
 
 void check_names(const Graph& graph, std::string_view pass) {
-  std::set<std::string_view> names;
+  std::unordered_set<std::string_view> names;
   for (const Value& value : graph.values())
     if (value.role != Role::kIntermediate)
       TAKT_ASSERT(names.insert(value.name).second, "after ", pass, ": two values are called '", value.name,
@@ -29,7 +30,9 @@ void check_names(const Graph& graph, std::string_view pass) {
 }
 
 void check_shapes(const Graph& graph, std::string_view pass) {
-  for (const Node& node : graph.nodes()) {
+  const LookAlikes alike(graph);
+  for (const NodeId first : alike.first_nodes()) {
+    const Node& node = graph.node(first);
     OpArgs args = graph.args_of(node);
     const std::vector<TensorDesc> found = std::move(args.outputs);
     args.outputs.clear();

@@ -50,11 +50,12 @@ std::size_t default_bucket_bytes(int num_ranks) {
   return 4 * num_elements;
 }
 
-Graph bucket_all_reduces(const Graph& graph, std::size_t bucket_bytes) {
+Graph bucket_all_reduces(Graph graph, std::size_t bucket_bytes) {
   const std::vector<int> bucket_of = assign_buckets(graph, bucket_bytes);
   std::map<int, std::vector<const Node*>> members;
   for (std::size_t i = 0; i < bucket_of.size(); ++i)
     if (bucket_of[i] >= 0) members[bucket_of[i]].push_back(&graph.nodes()[i]);
+  if (members.empty()) return graph;
 
   Rewriter rewriter(graph);
   for (std::size_t i = 0; i < graph.nodes().size(); ++i) {

@@ -14,6 +14,6 @@ std::size_t default_bucket_bytes(int num_ranks);
 // Joins all-reduces of accumulators that go over the same mesh axis with the same operation, in their order,
 // until a bucket holds `bucket_bytes`. The memory plan lays the members of a bucket side by side. A bucket
 // stands where its first member stood: accumulators are complete when the program starts.
-Graph bucket_all_reduces(const Graph& graph, std::size_t bucket_bytes);
+Graph bucket_all_reduces(Graph graph, std::size_t bucket_bytes);
 
 }  // namespace takt

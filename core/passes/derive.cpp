@@ -30,7 +30,7 @@ std::string copy_name(const Value& parameter, DType dtype) {
 }
 
 ValueId derived(Graph& graph, const std::string& name, const TensorDesc& desc, const std::string& of) {
-  const std::optional<ValueId> known = graph.find(name);
+  const std::optional<ValueId> known = graph.find_outside(name);
   return known ? *known : graph.persistent(name, desc, Role::kDerived, of);
 }
 
@@ -66,7 +66,7 @@ Graph build_constants(const Graph& program, const Graph& reading) {
   for (const Node& node : program.nodes()) {
     if (!is_constant(node)) continue;
     const Value& output = program.value(node.outputs[0]);
-    if (!reading.find(output.name) || graph.find(output.name)) continue;
+    if (!reading.find_outside(output.name) || graph.find_outside(output.name)) continue;
     const ValueId target = derived(graph, output.name, output.desc, {});
     assign(graph, target, graph.append_one(*node.op, {}, node.attrs, output.name + ".computed"),
            output.name + ".assigned");
@@ -79,7 +79,7 @@ Graph build_refresh(const Graph& program, const Graph& reading) {
   graph.set_tag({-1, Phase::kUpdate});
   for (const Value& value : reading.values()) {
     if (value.role != Role::kDerived || value.of.empty()) continue;
-    const Value& parameter = program.value(program.find(value.of).value());
+    const Value& parameter = program.value(program.find_outside(value.of).value());
     ValueId x = graph.parameter(parameter.name, parameter.desc, parameter.parameter.value());
     if (value.desc.dtype != parameter.desc.dtype) x = cast(graph, x, value.desc.dtype, value.name + ".cast");
     const ValueId target = derived(graph, value.name, {parameter.desc.dims, value.desc.dtype}, value.of);

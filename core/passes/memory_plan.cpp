@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/graph/look_alikes.h"
+#include "core/passes/occupied.h"
 #include "core/passes/shard_ranges.h"
 
 namespace takt {
@@ -72,26 +74,29 @@ class Storages {
 };
 
 // Lowest offsets without overlap in time and space. Returns the end of the highest block.
-std::size_t pack(std::vector<Block*> blocks) {
+std::size_t pack(std::vector<Block*> blocks, std::size_t num_times) {
   std::stable_sort(blocks.begin(), blocks.end(),
                    [](const Block* a, const Block* b) { return a->num_bytes > b->num_bytes; });
-  std::vector<const Block*> placed;  // by offset
+  Occupied occupied(num_times);
   std::size_t end = 0;
   for (Block* block : blocks) {
-    std::size_t offset = 0;
-    for (const Block* other : placed) {
-      const bool lives_together = other->first <= block->last && block->first <= other->last;
-      if (!lives_together) continue;
-      if (offset + block->num_bytes <= other->offset) break;
-      offset = std::max(offset, other->offset + other->num_bytes);
-    }
-    block->offset = offset;
-    end = std::max(end, offset + block->num_bytes);
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), block,
-                                   [](const Block* a, const Block* b) { return a->offset < b->offset; }),
-                  block);
+    const auto first = static_cast<std::size_t>(block->first), last = static_cast<std::size_t>(block->last);
+    block->offset = occupied.lowest_free(first, last, block->num_bytes);
+    occupied.take(first, last, block->offset, block->num_bytes);
+    end = std::max(end, block->offset + block->num_bytes);
   }
   return end;
+}
+
+// By node, aligned. Nodes that look alike want the same.
+std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const Mesh& mesh, int num_threads) {
+  const LookAlikes alike(graph);
+  std::vector<std::size_t> by_look, by_node;
+  for (const NodeId first : alike.first_nodes())
+    by_look.push_back(aligned(scratch_bytes(graph, graph.node(first), mesh, num_threads)));
+  for (std::size_t n = 0; n < graph.nodes().size(); ++n)
+    by_node.push_back(by_look[static_cast<std::size_t>(alike.look_of(NodeId{static_cast<int>(n)}))]);
+  return by_node;
 }
 
 ProgramMemory plan_program(const Graph& graph, const Mesh& mesh, int num_threads, const ArenaPlan& arena) {
@@ -109,13 +114,14 @@ ProgramMemory plan_program(const Graph& graph, const Mesh& mesh, int num_threads
     }
     block.last = std::max({block.last, storages.last_use(v), value.producer.index});
   }
+  const std::vector<std::size_t> scratch = scratch_of_nodes(graph, mesh, num_threads);
   for (std::size_t n = 0; n < num_nodes; ++n) {
     const auto time = static_cast<int>(n);
-    blocks[num_values + n] = {aligned(scratch_bytes(graph, graph.nodes()[n], mesh, num_threads)), time, time};
+    blocks[num_values + n] = {scratch[n], time, time};
     if (blocks[num_values + n].num_bytes > 0) temporary.push_back(&blocks[num_values + n]);
   }
   ProgramMemory memory;
-  memory.num_bytes = pack(temporary);
+  memory.num_bytes = pack(std::move(temporary), num_nodes + 1);
   for (std::size_t v = 0; v < num_values; ++v) {
     const std::size_t root = storages.root(v);
     const Value& owner = graph.values()[root];

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/string_map.h"
 #include "core/graph/graph.h"
 #include "core/mesh/mesh.h"
 #include "core/passes/persistent_table.h"
@@ -33,8 +34,8 @@ struct ArenaPlan {
     std::size_t offset = 0;
     std::size_t slot_stride = 0;  // inputs: bytes from one slot to the next; else 0
   };
-  std::map<std::string, Place, std::less<>> persistents;  // inputs too
-  std::map<Role, std::size_t> bytes_by_role;              // persistent values and inputs
+  StringMap<Place> persistents;               // inputs too
+  std::map<Role, std::size_t> bytes_by_role;  // persistent values and inputs
   std::size_t persistent_bytes = 0;
   std::size_t temporary_bytes = 0;  // the largest program's
   std::vector<ProgramMemory> programs;

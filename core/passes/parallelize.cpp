@@ -5,15 +5,19 @@
 // that is nearest to all that is decided so far, and, for a partial output, the reduction that it will owe. Local work
 // (slices, masks, the size of the outputs) breaks ties. Converted values are kept, so that a value is gathered or
 // reduced once however many nodes want it; gathered parameters only within a layer's forward or backward.
-// Layers repeat: what was decided for a node is decided for all that look alike.
+// Layers repeat: what was decided for a node is decided for all that look alike, and so is what follows from it. Placements
+// have numbers here, so that looks are lists of numbers.
 #include "core/passes/parallelize.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 #include <unordered_map>
 
-#include "core/ops/builders.h"
+#include "core/base/hash.h"
+#include "core/graph/look_alikes.h"
 #include "core/ops/placement_rules.h"
+#include "core/passes/conversion_nodes.h"
 #include "core/passes/conversion_path.h"
 
 namespace takt {
@@ -27,21 +31,28 @@ class Parallelizer {
  public:
   Parallelizer(const Graph& global, const Mesh& mesh, const ShardingRules& rules,
                const PersistentTable& known)
-      : global_(global), mesh_(mesh), rules_(rules), known_(known), versions_(global.values().size()) {}
+      : global_(global),
+        mesh_(mesh),
+        rules_(rules),
+        known_(known),
+        alike_(global),
+        versions_(global.values().size()) {
+    local_.reserve(global.values().size() + global.nodes().size() / 2, 2 * global.nodes().size());
+  }
 
   Graph run() {
     for (std::size_t i = 0; i < global_.values().size(); ++i)
       if (global_.values()[i].role != Role::kIntermediate) place_outside_value({static_cast<int>(i)});
     for (const Node& node : global_.nodes()) place_node(node);
     for (const ValueId output : global_.outputs())
-      local_.mark_output(converted(output, whole_but_batch(output), {}));
+      local_.mark_output(converted(output, number_of(whole_but_batch(output)), {}));
     return std::move(local_);
   }
 
  private:
   // A global value in the local graph; the first version is the value itself, the others are conversions of it.
   struct Version {
-    Placement placement;
+    int placement;  // its number
     ValueId local;
     std::optional<Tag> scope = {};  // a gathered parameter: the only nodes that may use it
     bool serves(const Tag& tag) const { return !scope || *scope == tag; }
@@ -49,6 +60,31 @@ class Parallelizer {
   struct Choice {
     std::vector<Placement> inputs, outputs;
   };
+  // A choice, and what follows from it for all nodes that look alike.
+  struct Recipe {
+    std::vector<int> inputs, outputs;    // numbers of the placements
+    std::vector<TensorDesc> descs = {};  // of the outputs, local
+    Attrs attrs = {};                    // local
+  };
+  struct Conversion {
+    double price = 0;
+    std::vector<ConversionNode> nodes = {};
+    std::vector<int> after = {};  // numbers of the placements
+  };
+
+  int number_of(const Placement& placement) {
+    const auto found = std::find(placements_.begin(), placements_.end(), placement);
+    const auto number = static_cast<int>(found - placements_.begin());
+    if (found == placements_.end()) placements_.push_back(placement);
+    return number;
+  }
+  std::vector<int> numbers_of(const std::vector<Placement>& placements) {
+    std::vector<int> numbers;
+    for (const Placement& placement : placements) numbers.push_back(number_of(placement));
+    return numbers;
+  }
+  const Placement& placement_of(const Version& version) const { return placement(version.placement); }
+  const Placement& placement(int number) const { return placements_[static_cast<std::size_t>(number)]; }
 
   std::vector<Version>& versions(ValueId id) { return versions_[static_cast<std::size_t>(id.index)]; }
   const std::vector<Version>& versions(ValueId id) const {
@@ -58,65 +94,82 @@ class Parallelizer {
   void place_outside_value(ValueId id) {
     const Value& value = global_.value(id);
     if (const PersistentValue* known = known_.find(value.name))
-      add_outside_value(id, known->placement);
+      add_outside_value(id, number_of(known->placement));
     else if (value.role != Role::kAccumulator && (value.role != Role::kDerived || !value.of.empty()))
-      add_outside_value(id, placement_by_rule(rules_, mesh_, value));
+      add_outside_value(id, by_rule(id));
   }
 
-  void add_outside_value(ValueId id, const Placement& placement) {
+  int by_rule(ValueId id) {
+    const auto [entry, is_new] = by_rule_.try_emplace(alike_.look_of(id));
+    if (is_new) entry->second = number_of(placement_by_rule(rules_, mesh_, global_.value(id)));
+    return entry->second;
+  }
+
+  void add_outside_value(ValueId id, int number) {
     Value value = global_.value(id);
     value.global_dims = value.desc.dims;
-    value.desc.dims = local_dims(value.global_dims, placement, mesh_);
-    value.placement = placement;
-    versions(id).push_back({placement, local_.add_outside(value)});
+    value.placement = placement(number);
+    value.desc.dims = local_dims(value.global_dims, value.placement, mesh_);
+    versions(id).push_back({number, local_.add_outside(std::move(value))});
   }
 
   void place_node(const Node& node) {
-    const Choice& choice = choose(node);
-    Node local{.op = node.op, .name = node.name, .attrs = node.attrs, .tag = node.tag};
+    const Recipe& recipe = recipe_for(node);
+    Node local{.op = node.op, .name = node.name, .attrs = recipe.attrs, .tag = node.tag};
     local_.set_tag(node.tag);
+    local.inputs.reserve(node.inputs.size());
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-      if (versions(node.inputs[i]).empty()) add_outside_value(node.inputs[i], choice.inputs[i]);
-      local.inputs.push_back(converted(node.inputs[i], choice.inputs[i], node.tag));
+      if (versions(node.inputs[i]).empty()) add_outside_value(node.inputs[i], recipe.inputs[i]);
+      local.inputs.push_back(converted(node.inputs[i], recipe.inputs[i], node.tag));
     }
-    localize(local.attrs, choice.outputs.front());
-    std::vector<Value> values;
-    for (std::size_t i = 0; i < node.outputs.size(); ++i) {
+    std::vector<Value> values(node.outputs.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
       const Value& value = global_.value(node.outputs[i]);
-      values.push_back({.name = value.name,
-                        .desc = {local_dims(value.desc.dims, choice.outputs[i], mesh_), value.desc.dtype},
-                        .global_dims = value.desc.dims,
-                        .placement = choice.outputs[i]});
+      values[i].name = value.name;
+      values[i].desc = recipe.descs[i];
+      values[i].global_dims = value.desc.dims;
+      values[i].placement = placement(recipe.outputs[i]);
     }
-    const std::vector<ValueId> ids = local_.append_placed(std::move(local), values);
-    for (std::size_t i = 0; i < ids.size(); ++i) versions(node.outputs[i]) = {{choice.outputs[i], ids[i]}};
-  }
-
-  // Shape attributes of a node follow its first output.
-  void localize(Attrs& attrs, const Placement& output) const {
-    for (auto& [name, attr] : attrs.entries())
-      if (Dims* dims = std::get_if<Dims>(&attr)) *dims = local_dims(*dims, output, mesh_);
+    const std::span<const ValueId> ids = local_.append_placed(std::move(local), std::move(values));
+    for (std::size_t i = 0; i < ids.size(); ++i)
+      versions(node.outputs[i]).push_back({recipe.outputs[i], ids[i]});
   }
 
   // ---- What a node should look like ----
 
-  const Choice& choose(const Node& node) {
-    const auto [entry, is_new] = chosen_.try_emplace(look_of(node));
-    if (is_new) entry->second = decide(node);
+  const Recipe& recipe_for(const Node& node) {
+    note_look_of(node);
+    const auto [entry, is_new] = recipes_.try_emplace(look_);
+    if (is_new) entry->second = recipe_of(node, decide(node));
     return entry->second;
   }
 
-  // Everything that the choice depends on.
-  std::string look_of(const Node& node) const {
-    std::string look = node.op->name + to_string(node.attrs);
+  // Writes to look_ everything that the choice depends on.
+  void note_look_of(const Node& node) {
+    constexpr int kNextInput = -1;
+    look_ = {alike_.look_of(id_of(node))};
     for (const ValueId id : node.inputs) {
-      const Value& value = global_.value(id);
-      look += "|" + to_string(value.desc) + (is_persistent(value.role) ? "!" : "");
-      if (const Placement* home = home_of(id)) look += "@" + to_string(*home);
+      look_.push_back(kNextInput);
+      const Version* home = home_of(id);
+      look_.push_back(home == nullptr ? kNextInput : home->placement);
       for (const Version& version : versions(id))
-        if (version.serves(node.tag)) look += ";" + to_string(version.placement);
+        if (version.serves(node.tag)) look_.push_back(version.placement);
     }
-    return look;
+  }
+
+  NodeId id_of(const Node& node) const { return {static_cast<int>(&node - global_.nodes().data())}; }
+
+  // Shape attributes of a node follow its first output.
+  Recipe recipe_of(const Node& node, const Choice& choice) {
+    Recipe recipe{.inputs = numbers_of(choice.inputs), .outputs = numbers_of(choice.outputs)};
+    for (std::size_t i = 0; i < node.outputs.size(); ++i) {
+      const TensorDesc& desc = global_.value(node.outputs[i]).desc;
+      recipe.descs.push_back({local_dims(desc.dims, choice.outputs[i], mesh_), desc.dtype});
+    }
+    recipe.attrs = node.attrs;
+    for (auto& [name, attr] : recipe.attrs.entries())
+      if (Dims* dims = std::get_if<Dims>(&attr)) *dims = local_dims(*dims, choice.outputs.front(), mesh_);
+    return recipe;
   }
 
   Choice decide(const Node& node) const {
@@ -150,7 +203,7 @@ class Parallelizer {
     std::string text;
     for (const ValueId id : node.inputs)
       text += "\n  input '" + global_.value(id).name + "' " + to_string(global_.value(id).desc) + " is " +
-              (versions(id).empty() ? "not placed" : to_string(versions(id).front().placement[m]));
+              (versions(id).empty() ? "not placed" : to_string(placement_of(versions(id).front())[m]));
     return text;
   }
 
@@ -236,7 +289,7 @@ class Parallelizer {
     if (versions(id).empty())
       return 0;  // an accumulator or derived value, which lies where its first use wants it
     if (is_overwritten(*node.op, input)) {
-      const Placement& own = versions(id).front().placement;
+      const Placement& own = placement_of(versions(id).front());
       return std::equal(own.begin(), own.begin() + last + 1, wanted.begin()) ? 0 : kImpossible;
     }
     for (const Version& version : versions(id)) {
@@ -248,37 +301,40 @@ class Parallelizer {
   }
 
   // Where the update wants a gradient: where its parameter lies. Null for other values.
-  const Placement* home_of(ValueId id) const {
+  const Version* home_of(ValueId id) const {
     const Value& value = global_.value(id);
     if (value.role != Role::kAccumulator || value.of.empty()) return nullptr;
-    const std::optional<ValueId> parameter = global_.find(value.of);
-    return parameter && !versions(*parameter).empty() ? &versions(*parameter).front().placement : nullptr;
+    const std::optional<ValueId> parameter = global_.find_outside(value.of);
+    return parameter && !versions(*parameter).empty() ? &versions(*parameter).front() : nullptr;
   }
 
   // A gradient that is reduced to another place than the update's (for its norm) will be reduced once more.
   double detour_price(ValueId id, const Version& version, const Placement& wanted, std::size_t last) const {
-    const Placement* home = home_of(id);
-    if (home == nullptr || wanted[last] == version.placement[last] || wanted[last] == (*home)[last]) return 0;
+    const Version* home = home_of(id);
+    if (home == nullptr || wanted[last] == placement_of(version)[last] ||
+        wanted[last] == placement_of(*home)[last])
+      return 0;
     return kLatencyBytes + static_cast<double>(local_.value(version.local).desc.num_bytes());
   }
 
   // `wanted` along the decided mesh axes, and what the version has along the others.
-  static Placement until(std::size_t last, const Placement& wanted, const Version& version) {
-    Placement placement = version.placement;
-    std::copy(wanted.begin(), wanted.begin() + last + 1, placement.begin());
-    return placement;
+  Placement until(std::size_t last, const Placement& wanted, const Version& version) const {
+    Placement mixed = placement_of(version);
+    std::copy(wanted.begin(), wanted.begin() + last + 1, mixed.begin());
+    return mixed;
   }
 
   double way_price(ValueId id, const Version& version, const Placement& to) const {
-    const double price = conversion_price(version.placement, to, global_.value(id).desc, mesh_);
+    const double price = conversion_price(placement_of(version), to, global_.value(id).desc, mesh_);
     return price * (price > 0 && moves_parameter(id, version, to) ? kParameterMoves : 1.0);
   }
 
   // Is a parameter gathered, in part or whole?
-  bool moves_parameter(ValueId id, const Version& from, const Placement& to) const {
+  bool moves_parameter(ValueId id, const Version& version, const Placement& to) const {
     if (!is_persistent(global_.value(id).role)) return false;
+    const Placement& from = placement_of(version);
     for (std::size_t m = 0; m < to.size(); ++m)
-      if (from.placement[m].is_sharded() && from.placement[m] != to[m]) return true;
+      if (from[m].is_sharded() && from[m] != to[m]) return true;
     return false;
   }
 
@@ -288,71 +344,76 @@ class Parallelizer {
   }
 
   Placement whole_but_batch(ValueId id) const {
-    Placement placement = versions(id).front().placement;
-    for (AxisPlacement& axis : placement)
+    Placement whole = placement_of(versions(id).front());
+    for (AxisPlacement& axis : whole)
       if (!axis.is_sharded() || axis.axis != "batch") axis = AxisPlacement::replicated();
-    return placement;
+    return whole;
   }
 
   // ---- Conversions ----
 
-  // The version of a value with the placement `to`; made, step by step, if it is not there.
-  ValueId converted(ValueId id, const Placement& to, const Tag& tag) {
+  // The version of a value with the placement number `to`; made, step by step, if it is not there.
+  ValueId converted(ValueId id, int to, const Tag& tag) {
+    for (const Version& version : versions(id))
+      if (version.placement == to && version.serves(tag)) return version.local;
     std::optional<Version> best;
     double best_price = kImpossible;
     for (const Version& version : versions(id)) {
       if (!version.serves(tag)) continue;
-      const double price = conversion_price(version.placement, to, global_.value(id).desc, mesh_);
+      const double price = conversion(id, version.placement, to).price;
       if (best && price >= best_price) continue;
       best = version;
       best_price = price;
     }
     TAKT_ASSERT(best_price < kImpossible, "'", global_.value(id).name, "' cannot go from ",
-                to_string(versions(id).front().placement), " to ", to_string(to));
-    const bool is_scoped = best->scope || moves_parameter(id, *best, to);
-    for (const ConversionStep& step : conversion_path(best->placement, to, global_.value(id).desc, mesh_)) {
-      best = append_step(id, *best, step);
+                to_string(placement_of(versions(id).front())), " to ", to_string(placement(to)));
+    const bool is_scoped = best->scope || moves_parameter(id, *best, placement(to));
+    const Conversion& way = conversion(id, best->placement, to);
+    for (std::size_t i = 0; i < way.nodes.size(); ++i) {
+      best = {way.after[i], append(way.nodes[i], id, best->local)};
       if (is_scoped) best->scope = tag;
       versions(id).push_back(*best);
     }
     return best->local;
   }
 
-  Version append_step(ValueId id, const Version& from, const ConversionStep& step) {
-    const Value& value = global_.value(id);
-    const Dims dims = local_dims(value.desc.dims, step.after, mesh_);
-    Node node{.op = op_of(step), .name = value.name, .inputs = {from.local}, .tag = local_.tag()};
-    std::int64_t num_ranks = 1;
-    for (const int m : step.mesh_axes) {
-      node.mesh_axes.push_back(mesh_.axes[static_cast<std::size_t>(m)].name);
-      num_ranks *= mesh_.axes[static_cast<std::size_t>(m)].size;
-    }
-    node.attrs.set("ranks", num_ranks);
-    if (step.from.is_partial()) node.attrs.set("op", std::string(name_of(step.from.reduce)));
-    if (step.to.is_sharded()) node.attrs.set("axis", step.to.axis);
-    if (step.from.is_sharded()) {
-      node.attrs.set(step.to.is_sharded() ? "from" : "axis", step.from.axis);
-      node.attrs.set("extent", TensorDesc{dims, value.desc.dtype}.extent(step.from.axis));
-    }
-    const Value output{.name = value.name,
-                       .desc = {dims, value.desc.dtype},
-                       .global_dims = value.desc.dims,
-                       .placement = step.after};
-    return {step.after, local_.append_placed(std::move(node), {&output, 1}).front()};
+  const Conversion& conversion(ValueId id, int from, int to) {
+    const auto [entry, is_new] = conversions_.try_emplace({alike_.look_of(id), from, to});
+    Conversion& conversion = entry->second;
+    if (!is_new) return conversion;
+    const TensorDesc& desc = global_.value(id).desc;
+    conversion.price = conversion_price(placement(from), placement(to), desc, mesh_);
+    conversion.nodes = conversion_nodes(placement(from), placement(to), desc, mesh_);
+    for (const ConversionNode& node : conversion.nodes) conversion.after.push_back(number_of(node.after));
+    return conversion;
   }
 
-  static const OpDef* op_of(const ConversionStep& step) {
-    if (step.from.is_partial()) return step.to.is_sharded() ? &reduce_scatter_op() : &all_reduce_op();
-    if (step.from.is_replicated()) return step.to.is_sharded() ? &local_slice_op() : &keep_on_first_op();
-    return step.to.is_sharded() ? &all_to_all_op() : &all_gather_op();
+  ValueId append(const ConversionNode& step, ValueId id, ValueId local) {
+    const Value& value = global_.value(id);
+    Node node = step.node;
+    node.name = value.name;
+    node.inputs = {local};
+    node.tag = local_.tag();
+    std::vector<Value> outputs(1);
+    outputs[0].name = value.name;
+    outputs[0].desc = step.desc;
+    outputs[0].global_dims = value.desc.dims;
+    outputs[0].placement = step.after;
+    return local_.append_placed(std::move(node), std::move(outputs)).front();
   }
 
   const Graph& global_;
   const Mesh& mesh_;
   const ShardingRules& rules_;
   const PersistentTable& known_;
+  const LookAlikes alike_;
+  std::vector<Placement> placements_;           // by number
   std::vector<std::vector<Version>> versions_;  // by global value
-  std::unordered_map<std::string, Choice> chosen_;
+  std::unordered_map<int, int> by_rule_;        // the placement of outside values that look alike
+  std::vector<int> look_;
+  std::unordered_map<std::vector<int>, Recipe, HashOfNumbers> recipes_;  // by look
+  std::unordered_map<std::array<int, 3>, Conversion, HashOfNumbers>
+      conversions_;  // of what looks so, from, to
   Graph local_;
 };
 

@@ -2,13 +2,12 @@
 // write and read their storage, and checkpoints.
 #pragma once
 
-#include <functional>
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/base/string_map.h"
 #include "core/graph/graph.h"
 
 namespace takt {
@@ -38,7 +37,7 @@ class PersistentTable {
 
  private:
   std::vector<PersistentValue> values_;
-  std::map<std::string, std::size_t, std::less<>> index_;  // looked up in a step without allocating
+  StringMap<std::size_t> index_;  // looked up in a step without allocating
 };
 
 }  // namespace takt
