@@ -15,6 +15,7 @@
 #include "core/passes/derive.h"
 #include "core/passes/parallelize.h"
 #include "core/passes/precision.h"
+#include "core/passes/schedule.h"
 #include "optimizers/optimizer.h"
 
 namespace takt {
@@ -113,7 +114,7 @@ std::int64_t choose_micro_batch(std::int64_t samples_a_rank, std::int64_t seq) {
 }  // namespace
 
 std::vector<std::string> pass_names() {
-  return {"build", "autodiff", "precision", "derive", "parallelize", "bucket"};
+  return {"build", "autodiff", "precision", "derive", "parallelize", "bucket", "schedule"};
 }
 
 BatchPlan plan_batch(const Job& job, const Mesh& mesh) {
@@ -175,6 +176,8 @@ class PlanBuilder {
     observe("parallelize", name, local);
     local = bucket_all_reduces(local, bucket_bytes());
     observe("bucket", name, local);
+    local = scheduled(local, plan_.mesh, plan_.num_threads, 0);
+    observe("schedule", name, local);
     add_program(plan_, name, std::move(local));
   }
 

@@ -26,8 +26,10 @@ CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, const MeshGroups& group
   set_cpu_threads(plan.num_threads);
   for (std::size_t p = 0; p < plan.programs.size(); ++p) {
     std::vector<Call>& calls = programs_.emplace_back();
-    for (std::size_t n = 0; n < plan.programs[p].graph.nodes().size(); ++n)
-      calls.push_back(prepare(p, n, groups));
+    const std::vector<Node>& nodes = plan.programs[p].graph.nodes();
+    for (std::size_t n = 0; n < nodes.size(); ++n)
+      if (!nodes[n].op->awaits)
+        calls.push_back(prepare(p, n, groups));  // a started collective is done on return
   }
 }
 
