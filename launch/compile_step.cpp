@@ -13,6 +13,7 @@
 #include "core/passes/autodiff.h"
 #include "core/passes/bucket.h"
 #include "core/passes/derive.h"
+#include "core/passes/join_programs.h"
 #include "core/passes/parallelize.h"
 #include "core/passes/precision.h"
 #include "core/passes/schedule.h"
@@ -146,8 +147,9 @@ namespace {
 // Takes global programs to the plan, one pass after the other.
 class PlanBuilder {
  public:
-  PlanBuilder(const Job& job, const Mesh& mesh, int num_threads, const PassObserver& observer)
-      : job_(job), observer_(observer), plan_{.mesh = mesh, .num_threads = num_threads} {}
+  PlanBuilder(const Job& job, const Mesh& mesh, int num_threads, const PassObserver& observer,
+              const Overlap& overlap)
+      : job_(job), observer_(observer), overlap_(overlap), plan_{.mesh = mesh, .num_threads = num_threads} {}
 
   void observe(std::string_view pass, std::string_view program, const Graph& graph) const {
     verify(graph, pass);
@@ -174,9 +176,16 @@ class PlanBuilder {
     if (global.nodes().empty()) return;
     Graph local = parallelize(global, plan_.mesh, sharding_rules(shard), plan_.table);
     observe("parallelize", name, local);
+    const bool is_of_last = name == kMicroBatch || name == kUpdate || name == kRefresh;
+    if (overlap_.joins_update && is_of_last)
+      last_micro_batch_ = last_micro_batch_ ? joined(*last_micro_batch_, local) : local;
+    add_local(name, local);
+  }
+
+  void add_local(std::string_view name, Graph local) {
     local = bucket_all_reduces(local, bucket_bytes());
     observe("bucket", name, local);
-    local = scheduled(local, plan_.mesh, plan_.num_threads, 0);
+    local = scheduled(local, plan_.mesh, plan_.num_threads, overlap_.extra_bytes);
     observe("schedule", name, local);
     add_program(plan_, name, std::move(local));
   }
@@ -189,12 +198,19 @@ class PlanBuilder {
       return std::any_of(plan_.programs.begin(), plan_.programs.end(),
                          [&](const Program& p) { return p.name == name; });
     };
+    if (last_micro_batch_) add_local(kLastMicroBatch, *last_micro_batch_);
     if (has(kConstants)) plan_.start.push_back(program(kConstants));
     if (has(kRefresh)) plan_.start.push_back(program(kRefresh));
     plan_.step.push_back({Action::Kind::kClearAccumulators});
-    for (int m = 0; m < num_micro_batches; ++m) plan_.step.push_back(program(kMicroBatch, m));
-    plan_.step.push_back(program(kUpdate));
-    if (has(kRefresh)) plan_.step.push_back(program(kRefresh));
+    const auto last = static_cast<int>(num_micro_batches) - 1;
+    for (int m = 0; m < last; ++m) plan_.step.push_back(program(kMicroBatch, m));
+    if (last_micro_batch_) {
+      plan_.step.push_back(program(kLastMicroBatch, last));
+    } else {
+      plan_.step.push_back(program(kMicroBatch, last));
+      plan_.step.push_back(program(kUpdate));
+      if (has(kRefresh)) plan_.step.push_back(program(kRefresh));
+    }
     plan_.evaluate = {program(kEvaluate)};
     finish(plan_);
     return std::move(plan_);
@@ -213,14 +229,17 @@ class PlanBuilder {
 
   const Job& job_;
   const PassObserver& observer_;
+  const Overlap& overlap_;
+  std::optional<Graph> last_micro_batch_;  // parallelized; where the update is joined to it
   StepPlan plan_;
 };
 
 }  // namespace
 
-StepPlan compile_step(const Job& job, const Mesh& mesh, int num_threads, const PassObserver& observer) {
+StepPlan compile_step(const Job& job, const Mesh& mesh, int num_threads, const PassObserver& observer,
+                      const Overlap& overlap) {
   const BatchPlan batch = plan_batch(job, mesh);
-  PlanBuilder builder(job, mesh, num_threads, observer);
+  PlanBuilder builder(job, mesh, num_threads, observer, overlap);
   const auto observe = [&](auto... arguments) { builder.observe(arguments...); };
   const Graph micro_batch = builder.lower(kMicroBatch, build_micro_batch(job, batch, observe));
   const Graph evaluate = builder.lower(kEvaluate, build_evaluate(job, batch));

@@ -31,8 +31,10 @@ inline constexpr std::string_view kGradNorm = "grad_norm";       // before clipp
 
 // Programs.
 inline constexpr std::string_view kMicroBatch =
-    "micro_batch";                                           // forward and backward, adds to the accumulators
-inline constexpr std::string_view kUpdate = "update";        // reduces and clips gradients, updates
+    "micro_batch";                                     // forward and backward, adds to the accumulators
+inline constexpr std::string_view kUpdate = "update";  // reduces and clips gradients, updates
+// All that follows the first M - 1 micro-batches of a step, as one program: see Overlap.
+inline constexpr std::string_view kLastMicroBatch = "last_micro_batch";
 inline constexpr std::string_view kRefresh = "refresh";      // copies of parameters, where there are any
 inline constexpr std::string_view kConstants = "constants";  // tables that never change, where there are any
 inline constexpr std::string_view kEvaluate = "evaluate";    // the losses of a validation micro-batch
@@ -40,8 +42,17 @@ inline constexpr std::string_view kEvaluate = "evaluate";    // the losses of a 
 // Sees a program after each pass of pass_names().
 using PassObserver = std::function<void(std::string_view pass, std::string_view program, const Graph& graph)>;
 
+// What is done to hide communication behind computation. Only executors that compute beside a collective profit.
+struct Overlap {
+  bool joins_update =
+      false;  // the last micro-batch and the update are one program: gradients are reduced as they come
+  std::size_t extra_bytes =
+      0;  // that a program's temporary values may take beyond what they need without overlap
+};
+
 // `job.model` must be complete (see complete_job). Throws kConfig.
-StepPlan compile_step(const Job& job, const Mesh& mesh, int num_threads, const PassObserver& observer = {});
+StepPlan compile_step(const Job& job, const Mesh& mesh, int num_threads, const PassObserver& observer = {},
+                      const Overlap& overlap = {});
 
 // A one-rank program that maps tokens [1, seq] to logits, for text generation; outputs: logits.
 StepPlan compile_logits(const Job& job, int num_threads);

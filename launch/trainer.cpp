@@ -118,7 +118,7 @@ StepResult Trainer::step(const TokenDataset& data, const DataOrder& order) {
   for (const Action& action : plan_.step) {
     const bool is_run = action.kind == Action::Kind::kRun;
     const std::string_view program = plan_.programs[static_cast<std::size_t>(action.program)].name;
-    if (is_run && program == kMicroBatch) {
+    if (is_run && (program == kMicroBatch || program == kLastMicroBatch)) {
       const std::int64_t first =
           cursor_.samples +
           (data_rank() * batch_.num_micro_batches + action.micro_batch) * batch_.micro_batch;
@@ -130,10 +130,12 @@ StepResult Trainer::step(const TokenDataset& data, const DataOrder& order) {
     world_.note_progress({.doing = program});
     if (is_run && program == kUpdate) result.forward_backward_s = seconds_since(start);
     executor_.run(action);
-    if (is_run && program == kUpdate) {  // outputs are there until the next program runs
+    if (is_run && (program == kUpdate ||
+                   program == kLastMicroBatch)) {  // outputs are there until the next program runs
       result.loss = static_cast<double>(scalar(kLossOfStep));
       result.grad_norm = static_cast<double>(scalar(kGradNorm));
     }
+    if (is_run && program == kLastMicroBatch) result.forward_backward_s = seconds_since(start);
   }
   result.lr = static_cast<double>(hyper.lr);
   result.update_s = seconds_since(start) - result.forward_backward_s;

@@ -98,7 +98,8 @@ void CpuExecutor::run_program(const Action& action) {
   using Clock = std::chrono::steady_clock;
   set_cpu_threads(plan_.num_threads);
   const auto slot = static_cast<std::size_t>(action.micro_batch % kInputSlots);
-  for (const Call& call : programs_.at(static_cast<std::size_t>(action.program))) {
+  last_program_ = static_cast<std::size_t>(action.program);
+  for (const Call& call : programs_.at(last_program_)) {
     const Clock::time_point start = call.communicates ? Clock::now() : Clock::time_point();
     call.kernel({.inputs = call.inputs[slot], .outputs = call.outputs, .scratch = call.scratch});
     for (const Padding& padding : call.padding) padding.clear();  // sums over a padded axis count on zeros
@@ -114,7 +115,7 @@ void CpuExecutor::clear_accumulators() {
 
 std::byte* CpuExecutor::storage(std::string_view name, std::size_t first, std::size_t num_bytes,
                                 int micro_batch) const {
-  const StepPlan::Location at = plan_.locate(name);
+  const StepPlan::Location at = plan_.locate(name, last_program_);
   TAKT_ASSERT(first + num_bytes <= at.desc.num_bytes(), "'", name, "' is ", at.desc, ", not bytes ", first,
               " to ", first + num_bytes);
   return arena_.get() + at.offset + at.slot_stride * static_cast<std::size_t>(micro_batch % kInputSlots) +
@@ -130,7 +131,7 @@ std::span<const float> CpuExecutor::output(std::size_t program, std::size_t numb
 }
 
 std::span<std::byte> CpuExecutor::host_view(std::string_view name) {
-  const std::size_t num_bytes = plan_.locate(name).desc.num_bytes();
+  const std::size_t num_bytes = plan_.locate(name, last_program_).desc.num_bytes();
   return {storage(name, 0, num_bytes, 0), num_bytes};
 }
 
