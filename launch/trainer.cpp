@@ -114,10 +114,11 @@ StepResult Trainer::step(const TokenDataset& data, const DataOrder& order) {
   const auto start = std::chrono::steady_clock::now();
   executor_.reset_times();
   const StepHyper hyper = hyper_at(job_.optimizer, cursor_.step + 1, job_.train.steps);
-  executor_.write(kHyper, std::as_bytes(std::span(&hyper, 1)));
   for (const Action& action : plan_.step) {
     const bool is_run = action.kind == Action::Kind::kRun;
     const std::string_view program = plan_.programs[static_cast<std::size_t>(action.program)].name;
+    const bool updates = is_run && (program == kUpdate || program == kLastMicroBatch);
+    if (updates) executor_.write(kHyper, std::as_bytes(std::span(&hyper, 1)), action.micro_batch);
     if (is_run && (program == kMicroBatch || program == kLastMicroBatch)) {
       const std::int64_t first =
           cursor_.samples +

@@ -284,10 +284,10 @@ Mesh mesh_of(int data, int tensor) {
 }
 
 TEST(MemoryPlan, IsSoundForRandomGraphs) {
-  for (std::uint64_t seed = 100; seed < 140; ++seed)
+  for (std::uint64_t seed = 100; seed < 120; ++seed)
     for (const Mesh& mesh : {mesh_of(1, 1), mesh_of(2, 1), mesh_of(1, 2), mesh_of(4, 4)}) {
       SCOPED_TRACE(concat("seed ", seed));
-      for (const std::optional<std::size_t> extra_bytes : {std::optional<std::size_t>(), {0}, {1 << 20}}) {
+      for (const std::optional<std::size_t> extra_bytes : {std::optional<std::size_t>(), {4096}}) {
         const StepPlan plan = random_graph::compile(random_graph::random_step(seed), mesh, 1024,
                                                     {.extra_bytes = extra_bytes, .joins_update = true});
         expect_sound(plan, "random graph");

@@ -2,9 +2,8 @@
 // order of every stream; the memory. Shown on random graphs and on training steps.
 #include "core/passes/schedule.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <cstring>
 
 #include "collectives/local.h"
 #include "core/exec/mesh_groups.h"
@@ -228,6 +227,241 @@ TEST_P(SchedulePass, KeepsOrderAndMemory) {
       }
     }
   });
+}
+
+// ---- Training steps ----
+
+Job small_job(const std::string& shard) {
+  Job job;
+  job.model.layers = 3;
+  job.model.embed = 32;
+  job.model.heads = 4;
+  job.model.kv_heads = 2;
+  job.model.mlp = 96;
+  job.model.vocab = 61;
+  job.model.seq = 32;
+  job.model = find_model(job.model.kind).complete(job.model);
+  job.train.global_batch_tokens = 8;
+  job.train.global_batch_in_samples = true;
+  job.mesh.bucket_bytes = 20'000;
+  job.mesh.shard = shard;
+  return job;
+}
+
+const Graph& last_micro_batch(const StepPlan& plan) {
+  return plan.programs[plan.index_of(kLastMicroBatch)].graph;
+}
+
+int last_of_backward(const Graph& graph) {
+  int last = -1;
+  for (int n = 0; n < static_cast<int>(graph.nodes().size()); ++n)
+    if (graph.node({n}).tag.phase == Phase::kBackward && !graph.node({n}).op->defers_reduction) last = n;
+  return last;
+}
+
+// Does the node reduce a gradient over the data ranks?
+bool reduces_gradient(const Graph& graph, const Node& node) {
+  if (!node.op->communicates || to_string(node.mesh_axes) != "data") return false;
+  const NodeId producer = graph.value(node.inputs[0]).producer;
+  return producer.index >= 0 && graph.node(producer).op->defers_reduction &&
+         graph.value(node.inputs[0]).desc.num_elements() > 1;
+}
+
+TEST(JoinedStep, ReducesGradientsWhileTheBackwardPassRuns) {
+  for (const char* shard : {"none", "optimizer"}) {
+    const StepPlan plan = compile_step(small_job(shard), mesh_of(4, 1), 1, {}, {.joins_update = true});
+    const Graph& graph = last_micro_batch(plan);
+    const std::vector<int> ends = ends_of(graph);
+    const int backward_ends = last_of_backward(graph);
+    int num_early = 0, num_late = 0;
+    for (std::size_t n = 0; n < ends.size(); ++n) {
+      if (!reduces_gradient(graph, graph.nodes()[n])) continue;
+      ++(static_cast<int>(n) < backward_ends ? num_early : num_late);
+      EXPECT_GT(ends[n], backward_ends) << shard << ": nobody needs " << graph.nodes()[n].name << " earlier";
+    }
+    EXPECT_GT(num_early, 2) << shard;
+    EXPECT_GT(num_early, num_late) << shard << "\n" << to_string(graph);
+  }
+}
+
+// A bucket's members lie side by side; its accumulators are the ones, in the order, of the programs apart.
+TEST(JoinedStep, HasTheBucketsOfTheUpdate) {
+  const StepPlan plan = compile_step(small_job("none"), mesh_of(4, 1), 1, {}, {.joins_update = true});
+  const auto buckets = [&](std::string_view program) {
+    std::vector<std::string> names;
+    for (const Node& node : plan.programs[plan.index_of(program)].graph.nodes())
+      if (node.op->communicates && node.inputs.size() > 1) names.push_back(node.name);
+    return names;
+  };
+  EXPECT_GT(buckets(kLastMicroBatch).size(), 2u);
+  EXPECT_EQ(buckets(kLastMicroBatch).size(), buckets(kUpdate).size());
+}
+
+TEST(JoinedStep, NeedsTheMemoryOfItsLargerPart) {
+  const auto temporary = [](const StepPlan& plan, std::string_view program) {
+    return plan.arena.programs[plan.index_of(program)].num_bytes;
+  };
+  const StepPlan plan = compile_step(small_job("none"), mesh_of(4, 1), 1, {}, {.joins_update = true});
+  EXPECT_LE(temporary(plan, kLastMicroBatch),
+            std::max(temporary(plan, kMicroBatch), temporary(plan, kUpdate)) + 4096);
+}
+
+TEST(JoinedStep, RunsOnceBehindTheOtherMicroBatches) {
+  Job job = small_job("none");
+  job.train.micro_batch = 1;
+  const StepPlan plan = compile_step(job, mesh_of(2, 1), 1, {}, {.joins_update = true});
+  std::vector<std::string> programs;
+  for (const Action& action : plan.step)
+    if (action.kind == Action::Kind::kRun)
+      programs.push_back(plan.programs[static_cast<std::size_t>(action.program)].name);
+  EXPECT_EQ(programs,
+            (std::vector<std::string>{"micro_batch", "micro_batch", "micro_batch", "last_micro_batch"}));
+}
+
+// ---- What is refused ----
+
+TensorDesc row(std::int64_t extent) {
+  return {{{"embed", extent}}, DType::kF32};
+}
+
+// x is reduced on stream 1; what comes between the start and its done is up to the test.
+class Started {
+ public:
+  Started() : x(graph.persistent("x", row(4), Role::kAccumulator)) {}
+
+  ValueId start(ValueId input) {
+    Node node{
+        .op = &all_reduce_op(), .name = "reduced", .inputs = {input}, .mesh_axes = {"data"}, .stream = 1};
+    node.attrs.set("op", std::string("sum"));
+    const Value output{.name = "reduced", .desc = graph.value(input).desc};
+    return graph.append_placed(std::move(node), {&output, 1}).front();
+  }
+  ValueId finish(ValueId started) { return graph.append_one(done_op(), {started}, {}, "reduced"); }
+
+  Graph graph;
+  ValueId x;
+};
+
+std::string refusal(const Graph& graph) {
+  try {
+    verify(graph, "schedule");
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(VerifyStarts, AcceptsAPair) {
+  Started s;
+  s.graph.mark_output(s.finish(s.start(s.x)));
+  EXPECT_EQ(refusal(s.graph), "accepted");
+}
+
+TEST(VerifyStarts, RefusesAStartWithoutDone) {
+  Started s;
+  s.start(s.x);
+  EXPECT_THAT(refusal(s.graph), testing::HasSubstr("never done"));
+}
+
+TEST(VerifyStarts, RefusesTwoDones) {
+  Started s;
+  const ValueId started = s.start(s.x);
+  s.finish(started);
+  s.finish(started);
+  EXPECT_THAT(refusal(s.graph), testing::HasSubstr("done twice"));
+}
+
+TEST(VerifyStarts, RefusesADoneOfSomethingElse) {
+  Started s;
+  s.finish(scale(s.graph, s.x, 2.0, "y"));
+  EXPECT_THAT(refusal(s.graph), testing::HasSubstr("does not read what one started collective writes"));
+}
+
+TEST(VerifyStarts, RefusesAReaderThatDoesNotWait) {
+  Started s;
+  const ValueId started = s.start(s.x);
+  scale(s.graph, started, 2.0, "early");
+  s.finish(started);
+  EXPECT_THAT(refusal(s.graph), testing::HasSubstr("'early' reads 'reduced' beside the done"));
+}
+
+TEST(VerifyStarts, RefusesAnOutputThatDoesNotWait) {
+  Started s;
+  const ValueId started = s.start(s.x);
+  s.finish(started);
+  s.graph.mark_output(started);
+  EXPECT_THAT(refusal(s.graph), testing::HasSubstr("output 'reduced' is read before"));
+}
+
+TEST(VerifyStarts, RefusesToOverwriteWhatAStartedCollectiveReads) {
+  Started s;
+  const ValueId started = s.start(s.x);
+  accumulate(s.graph, s.x, s.graph.input("more", row(4)), "overwriting");
+  s.finish(started);
+  EXPECT_THAT(refusal(s.graph), testing::HasSubstr("'overwriting' overwrites 'x'"));
+}
+
+TEST(VerifyStarts, RefusesComputationOnAStreamThatCommunicates) {
+  Started s;
+  const Value output{.name = "y", .desc = row(4)};
+  Node node{.op = &scale_op(), .name = "astray", .inputs = {s.x}, .attrs = {{"factor", 2.0}}, .stream = 1};
+  s.graph.append_placed(std::move(node), {&output, 1});
+  EXPECT_THAT(refusal(s.graph), testing::HasSubstr("'astray' (scale) computes on stream 1"));
+}
+
+// A plan with a collective in flight while "between" is computed and "kept" waits for its reader; then one offset is
+// moved onto another.
+class MovedOffset : public testing::Test {
+ protected:
+  MovedOffset() {
+    Started s;
+    const ValueId a = s.graph.input("a", row(100)), b = s.graph.input("b", row(100));
+    const ValueId x = scale(s.graph, a, 3.0, "x.scaled");
+    const ValueId kept = scale(s.graph, b, 5.0, "kept");
+    const ValueId started = s.start(x);
+    const ValueId between = scale(s.graph, b, 7.0, "between");
+    const ValueId reduced = s.finish(started);
+    // x is read again, so that it is not overwritten.
+    s.graph.mark_output(add(s.graph, {reduced, between, kept, x}, "sum"));
+    plan_.mesh = mesh_of(2, 1);
+    add_program(plan_, "program", s.graph);
+    finish(plan_);
+    ids_ = {{"x", x}, {"kept", kept}, {"started", started}, {"between", between}};
+  }
+
+  std::size_t& offset(const std::string& name) {
+    return plan_.arena.programs[0].value_offsets[static_cast<std::size_t>(ids_.at(name).index)];
+  }
+  std::string refusal() const {
+    try {
+      verify(plan_);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "accepted";
+  }
+
+  StepPlan plan_;
+  std::map<std::string, ValueId> ids_;
+};
+
+TEST_F(MovedOffset, IsAcceptedWhereItIs) {
+  EXPECT_EQ(refusal(), "accepted");
+}
+
+TEST_F(MovedOffset, RefusesANodeThatWritesWhereACollectiveWrites) {
+  offset("between") = offset("started");
+  EXPECT_THAT(refusal(), testing::HasSubstr("'reduced' has been overwritten"));
+}
+
+TEST_F(MovedOffset, RefusesANodeThatWritesPartOfWhatACollectiveReads) {
+  offset("between") = offset("x") + kArenaAlignment;
+  EXPECT_THAT(refusal(), testing::HasSubstr("'x.scaled' has been overwritten"));
+}
+
+TEST_F(MovedOffset, RefusesACollectiveThatWritesOverWhatWaits) {
+  offset("kept") = offset("started");
+  EXPECT_THAT(refusal(), testing::HasSubstr("overwritten"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, SchedulePass, testing::Range<std::uint64_t>(200, 216, 4));
