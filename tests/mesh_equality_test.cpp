@@ -316,6 +316,20 @@ TEST_P(MeshEquality, BucketSizeDoesNotChangeABit) {
   expect_same_bits(trained(small, 4, 2), trained(step_, 4, 2));
 }
 
+// Joining the last micro-batch and the update lets reductions start earlier; what is reduced stays the same.
+TEST_P(MeshEquality, OverlapDoesNotChangeABit) {
+  for (const Shard shard : {Shard::kNone, Shard::kOptimizer})
+    for (const auto& [data, tensor] : {std::pair(4, 1), {2, 2}}) {
+      SCOPED_TRACE(concat(shard == Shard::kNone ? "none" : "optimizer", " data=", data, " tensor=", tensor));
+      StepConfig step = step_;
+      step.bucket_bytes = 4000;
+      step.shard = shard;
+      const Training blocking = trained(step, data, tensor);
+      step.overlap = {.joins_update = true, .extra_bytes = 1 << 20};
+      expect_same_bits(trained(step, data, tensor), blocking);
+    }
+}
+
 TEST_P(MeshEquality, HoldsForAnyNumberOfThreads) {
   expect_close(trained(step_, 1, 2, 2), trained(step_, 1, 2), {1e-5, 1e-5, 1e-5});
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -13,7 +14,9 @@
 #include "core/ops/builders.h"
 #include "core/passes/autodiff.h"
 #include "core/passes/bucket.h"
+#include "core/passes/join_programs.h"
 #include "core/passes/parallelize.h"
+#include "core/passes/schedule.h"
 #include "core/passes/step_plan.h"
 
 namespace takt::random_graph {
@@ -322,19 +325,35 @@ inline Array random_array(const RandomStep& step, const Value& value, int micro_
   return array;
 }
 
+// How a random step is compiled.
+struct CompileOptions {
+  ShardingRules rules = sharding_rules(Shard::kNone);
+  std::optional<std::size_t> extra_bytes = {};  // of the schedule; none: collectives block
+  bool joins_update = false;                    // program 1 is the last micro-batch and the update in one
+};
+
 // Parallelizes, joins buckets and plans memory, as a training step is compiled; verified after every pass.
 inline StepPlan compile(const RandomStep& step, const Mesh& mesh, std::size_t bucket_bytes,
-                        const ShardingRules& rules = sharding_rules(Shard::kNone)) {
+                        const CompileOptions& options = {}) {
   StepPlan plan{.mesh = mesh};
-  for (const auto& [program, global] :
-       {std::pair("micro_batch", &step.micro_batch), {"update", &step.update}}) {
-    verify(*global, "autodiff");
-    Graph local = parallelize(*global, mesh, rules, plan.table);
+  PersistentTable table;
+  const auto local_of = [&](const Graph& global) {
+    verify(global, "autodiff");
+    Graph local = parallelize(global, mesh, options.rules, table);
     verify(local, "parallelize");
-    local = bucket_all_reduces(local, bucket_bytes);
+    table.add(local, "");
+    return local;
+  };
+  const auto add = [&](const std::string& program, const Graph& parallelized) {
+    Graph local = bucket_all_reduces(parallelized, bucket_bytes);
     verify(local, "bucket");
+    if (options.extra_bytes) local = scheduled(local, mesh, plan.num_threads, *options.extra_bytes);
+    verify(local, "schedule");
     add_program(plan, program, std::move(local));
-  }
+  };
+  const Graph micro_batch = local_of(step.micro_batch), update = local_of(step.update);
+  add("micro_batch", micro_batch);
+  add("update", options.joins_update ? joined(micro_batch, update) : update);
   finish(plan);
   return plan;
 }

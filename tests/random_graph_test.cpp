@@ -1,13 +1,11 @@
 // Any mesh equals one rank, for graphs nobody thought of: what ranks as threads compute on a mesh is compared
 // with the double-precision reference on the global graph.
-#include "tests/random_graph.h"
+#include "tests/random_graph_run.h"
 
 #include <gtest/gtest.h>
 
 #include "collectives/local.h"
-#include "core/exec/cpu_executor.h"
 #include "core/exec/mesh_groups.h"
-#include "core/passes/shard_ranges.h"
 
 namespace takt::random_graph {
 namespace {
@@ -48,23 +46,6 @@ Expected expect(const RandomStep& step) {
   return expected;
 }
 
-// Calls body(local element, global element) for what a rank holds of a value.
-template <class Body>
-void for_each_held(const Value& value, const Mesh& mesh, std::span<const int> coordinates, const Body& body) {
-  for (std::int64_t i = 0; i < value.desc.num_elements(); ++i) {
-    std::int64_t rest = i, global = 0, stride = 1;
-    bool exists = true;
-    for (std::size_t d = value.desc.dims.size(); d-- > 0; rest /= value.desc.dims[d].extent) {
-      const AxisRange range = range_of(value, d, mesh, coordinates);
-      const std::int64_t at = rest % value.desc.dims[d].extent;
-      exists = exists && at < range.num_valid;
-      global += stride * (range.offset + at);
-      stride *= value.global_dims[d].extent;
-    }
-    if (exists) body(static_cast<std::size_t>(i), static_cast<std::size_t>(global));
-  }
-}
-
 // One rank of a run, and what it found wrong.
 class RankRun {
  public:
@@ -75,7 +56,7 @@ class RankRun {
     executor_.run(Action{Action::Kind::kClearAccumulators});
     std::string wrong;
     for (std::size_t m = 0; m < kMicroBatches; ++m) {
-      load(expected_.inputs[m]);
+      load(executor_, 0, expected_.inputs[m]);
       executor_.run(Action{.program = 0});
       wrong += compare(0, expected_.micro_batches[m], "micro-batch " + std::to_string(m));
     }
@@ -84,24 +65,6 @@ class RankRun {
   }
 
  private:
-  void load(const Arrays& arrays) {
-    for (const Value& value : plan_.programs[0].graph.values()) {
-      if (value.role != Role::kInput && value.role != Role::kParameter) continue;
-      const Array& array = arrays.at(value.name);
-      const bool is_index = value.desc.dtype == DType::kI32;
-      const std::span<std::int32_t> indices =
-          is_index ? host_span<std::int32_t>(executor_, value.name) : std::span<std::int32_t>();
-      const std::span<float> numbers =
-          is_index ? std::span<float>() : host_span<float>(executor_, value.name);
-      for_each_held(value, plan_.mesh, executor_.coordinates(), [&](std::size_t local, std::size_t global) {
-        if (is_index)
-          indices[local] = static_cast<std::int32_t>(array.data[global]);
-        else
-          numbers[local] = static_cast<float>(array.data[global]);
-      });
-    }
-  }
-
   std::string compare(std::size_t program, const std::vector<Array>& wanted, const std::string& what) const {
     const Graph& graph = plan_.programs[program].graph;
     for (std::size_t o = 0; o < wanted.size(); ++o) {
@@ -129,7 +92,7 @@ class RankRun {
 std::string run_on(const RandomStep& step, const Expected& expected, const Mesh& mesh,
                    const ShardingRules& rules = sharding_rules(Shard::kNone)) {
   // Small buckets, so that some hold several gradients and there are several of them.
-  const StepPlan plan = compile(step, mesh, 1024, rules);
+  const StepPlan plan = compile(step, mesh, 1024, {.rules = rules});
   std::vector<std::string> wrong(static_cast<std::size_t>(mesh.num_ranks()));
   run_ranks(mesh.num_ranks(), [&](Communicator& world) {
     wrong[static_cast<std::size_t>(world.rank())] = RankRun(plan, expected, world).run();

@@ -261,9 +261,9 @@ TEST_F(Hosts, NameAHostThatNoLongerSpeaks) {
 }
 
 TEST_F(Hosts, AreSpokenForByOneWatchdogAlone) {
-  start(0, true, 0.5);
+  start(0, true, 1.5);
   Ended other;
-  Watchdog second(*boards_[0], place(0, 2, 2), other.options(0.5));
+  Watchdog second(*boards_[0], place(0, 2, 2), other.options(1.5));
   second.set_run_directory(directory_);
   ASSERT_TRUE(ended_[0].wait());  // after waiting for host 1, longer than a process may be silent
   ASSERT_TRUE(other.wait());

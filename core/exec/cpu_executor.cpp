@@ -26,8 +26,10 @@ CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, const MeshGroups& group
   set_cpu_threads(plan.num_threads);
   for (std::size_t p = 0; p < plan.programs.size(); ++p) {
     std::vector<Call>& calls = programs_.emplace_back();
-    for (std::size_t n = 0; n < plan.programs[p].graph.nodes().size(); ++n)
-      calls.push_back(prepare(p, n, groups));
+    const std::vector<Node>& nodes = plan.programs[p].graph.nodes();
+    for (std::size_t n = 0; n < nodes.size(); ++n)
+      if (!nodes[n].op->awaits)
+        calls.push_back(prepare(p, n, groups));  // a started collective is done on return
   }
 }
 
@@ -96,7 +98,8 @@ void CpuExecutor::run_program(const Action& action) {
   using Clock = std::chrono::steady_clock;
   set_cpu_threads(plan_.num_threads);
   const auto slot = static_cast<std::size_t>(action.micro_batch % kInputSlots);
-  for (const Call& call : programs_.at(static_cast<std::size_t>(action.program))) {
+  last_program_ = static_cast<std::size_t>(action.program);
+  for (const Call& call : programs_.at(last_program_)) {
     const Clock::time_point start = call.communicates ? Clock::now() : Clock::time_point();
     call.kernel({.inputs = call.inputs[slot], .outputs = call.outputs, .scratch = call.scratch});
     for (const Padding& padding : call.padding) padding.clear();  // sums over a padded axis count on zeros
@@ -112,7 +115,7 @@ void CpuExecutor::clear_accumulators() {
 
 std::byte* CpuExecutor::storage(std::string_view name, std::size_t first, std::size_t num_bytes,
                                 int micro_batch) const {
-  const StepPlan::Location at = plan_.locate(name);
+  const StepPlan::Location at = plan_.locate(name, last_program_);
   TAKT_ASSERT(first + num_bytes <= at.desc.num_bytes(), "'", name, "' is ", at.desc, ", not bytes ", first,
               " to ", first + num_bytes);
   return arena_.get() + at.offset + at.slot_stride * static_cast<std::size_t>(micro_batch % kInputSlots) +
@@ -128,7 +131,7 @@ std::span<const float> CpuExecutor::output(std::size_t program, std::size_t numb
 }
 
 std::span<std::byte> CpuExecutor::host_view(std::string_view name, int micro_batch) {
-  const std::size_t num_bytes = plan_.locate(name).desc.num_bytes();
+  const std::size_t num_bytes = plan_.locate(name, last_program_).desc.num_bytes();
   return {storage(name, 0, num_bytes, micro_batch), num_bytes};
 }
 

@@ -57,6 +57,7 @@ class CpuExecutor final : public Executor {
   };
   std::unique_ptr<std::byte, FreeArena> arena_;
   std::vector<std::vector<Call>> programs_;
+  std::size_t last_program_ = 0;  // that ran
   double collective_time_s_ = 0;
 };
 

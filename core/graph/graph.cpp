@@ -210,8 +210,8 @@ std::string to_string(const Graph& graph) {
   for (const Node& node : graph.nodes()) {
     std::string line;
     for (const ValueId id : node.outputs) line += (line.empty() ? "" : ", ") + describe(id);
-    line +=
-        " = " + node.op->name + (node.mesh_axes.empty() ? "" : "<" + to_string(node.mesh_axes) + ">") + "(";
+    line += " = " + node.op->name + (node.mesh_axes.empty() ? "" : "<" + to_string(node.mesh_axes) + ">");
+    line += (node.stream > 0 ? "@" + std::to_string(node.stream) : "") + "(";
     for (std::size_t i = 0; i < node.inputs.size(); ++i)
       line += (i ? ", %" : "%") + std::to_string(node.inputs[i].index);
     line += ")";

@@ -152,7 +152,8 @@ class Users {
   std::vector<NodeId> nodes_;
 };
 
-// One line a node: "%12 f32[batch=4, embed=8] S(batch),R = matmul(%3, %7) {…}  # layers.0.q".
+// One line a node: "%12 f32[batch=4, embed=8] S(batch),R = matmul(%3, %7) {…}  # layers.0.q". A started collective has
+// its stream behind its mesh axes: "all_reduce<data>@1(…)".
 std::string to_string(const Graph& graph);
 
 // Checks what must hold between passes: inputs come before uses, names are unique, shapes are what the ops' rules say,

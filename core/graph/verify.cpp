@@ -1,8 +1,8 @@
 // The checks that run after every pass.
 #include <unordered_set>
 
-#include "core/graph/graph.h"
 #include "core/graph/look_alikes.h"
+#include "core/graph/started.h"
 
 namespace takt {
 namespace {
@@ -63,6 +63,70 @@ void check_in_place(const Graph& graph, std::string_view pass) {
                 overwritten_by[static_cast<std::size_t>(id.index)], "'");
 }
 
+// Every started collective has one done, which alone reads what it writes; until then nobody overwrites what it reads.
+class StartChecker {
+ public:
+  StartChecker(const Graph& graph, std::string_view pass)
+      : graph_(graph), pass_(pass), is_open_(graph.nodes().size()), open_readers_(graph.values().size()) {}
+
+  void check() {
+    for (std::size_t n = 0; n < graph_.nodes().size(); ++n) {
+      const Node& node = graph_.nodes()[n];
+      TAKT_ASSERT(node.stream == 0 || node.op->communicates, "after ", pass_, ": node '", node.name, "' (",
+                  node.op->name, ") computes on stream ", node.stream, ", which communicates");
+      if (node.op->awaits)
+        close(node);
+      else
+        check_access(node);
+      if (is_started(node)) open(n);
+    }
+    for (std::size_t n = 0; n < is_open_.size(); ++n)
+      TAKT_ASSERT(!is_open_[n], "after ", pass_, ": collective '", graph_.nodes()[n].name,
+                  "' is started and never done");
+    for (const ValueId id : graph_.outputs())
+      TAKT_ASSERT(start_of(id) == nullptr, "after ", pass_, ": output '", graph_.value(id).name,
+                  "' is read before the collective that writes it is done");
+  }
+
+ private:
+  // The started collective that writes the value, or null.
+  const Node* start_of(ValueId id) const {
+    const NodeId producer = graph_.value(id).producer;
+    return producer.index >= 0 && is_started(graph_.node(producer)) ? &graph_.node(producer) : nullptr;
+  }
+
+  void open(std::size_t n) {
+    is_open_[n] = true;
+    for (const ValueId id : graph_.nodes()[n].inputs) ++open_readers_[static_cast<std::size_t>(id.index)];
+  }
+
+  void close(const Node& done) {
+    const Node* start = done.inputs.empty() ? nullptr : start_of(done.inputs[0]);
+    TAKT_ASSERT(start != nullptr && start->outputs == done.inputs, "after ", pass_, ": done '", done.name,
+                "' does not read what one started collective writes");
+    const auto n = static_cast<std::size_t>(graph_.value(done.inputs[0]).producer.index);
+    TAKT_ASSERT(is_open_[n], "after ", pass_, ": collective '", start->name, "' is done twice");
+    is_open_[n] = false;
+    for (const ValueId id : start->inputs) --open_readers_[static_cast<std::size_t>(id.index)];
+  }
+
+  void check_access(const Node& node) const {
+    for (const ValueId id : node.inputs)
+      TAKT_ASSERT(start_of(id) == nullptr, "after ", pass_, ": node '", node.name, "' reads '",
+                  graph_.value(id).name, "' beside the done of the collective that writes it");
+    for (const auto& [output, input] : node.op->in_place) {
+      const ValueId id = node.inputs[static_cast<std::size_t>(input)];
+      TAKT_ASSERT(open_readers_[static_cast<std::size_t>(id.index)] == 0, "after ", pass_, ": node '",
+                  node.name, "' overwrites '", graph_.value(id).name, "', which a started collective reads");
+    }
+  }
+
+  const Graph& graph_;
+  std::string_view pass_;
+  std::vector<bool> is_open_;      // by node
+  std::vector<int> open_readers_;  // by value: how many started collectives read it that are not done
+};
+
 // A mesh axis cuts a value along one of its own tensor axes; several may cut the same one.
 void check_placements(const Graph& graph, std::string_view pass) {
   for (const Value& value : graph.values())
@@ -78,6 +142,7 @@ void verify(const Graph& graph, std::string_view after_pass) {
   check_names(graph, after_pass);
   check_shapes(graph, after_pass);
   check_in_place(graph, after_pass);
+  StartChecker(graph, after_pass).check();
   check_placements(graph, after_pass);
 }
 

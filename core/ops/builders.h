@@ -142,4 +142,7 @@ keep_on_first_op();  // replicated -> partial: the first rank keeps the value, t
 const OpDef& local_slice_op();     // replicated -> sharded
 const OpDef& reduce_scatter_op();  // partial -> sharded
 
+// Takes all outputs of a started collective and gives them back complete: see core/passes/schedule.h.
+const OpDef& done_op();
+
 }  // namespace takt

@@ -6,6 +6,7 @@
 //   all_to_all      pieces along b become pieces along a        [.., a/n, .., b, ..] -> [.., a, .., b/n, ..]
 //   local_slice     this rank's piece, no communication         [.., a, ..] -> [.., ceil(a/n), ..]
 //   keep_on_first   x on the first rank, zeros on the others    no communication
+//   done            what a started collective wrote, complete   no communication, no work
 //
 // Attributes: "ranks" = n, "axis" = a (and "from" = the axis that was sharded, in all_to_all), "extent" = the extent of a
 // after all_gather, "op" = sum or max. Pieces past the end of an uneven axis are zeros.
@@ -278,6 +279,13 @@ Kernel cpu_keep_on_first(const KernelNode& node) {
   };
 }
 
+Kernel cpu_done(const KernelNode&) {
+  return [](const KernelArgs&) {};  // on this device a collective is complete on return
+}
+Cost cost_nothing(const OpArgs&) {
+  return {};
+}
+
 // What all conversions have in common.
 OpDef conversion(const std::string& name, std::vector<TensorDesc> (*infer)(const OpArgs&),
                  Kernel (*prepare)(const KernelNode&), std::size_t (*scratch_bytes)(const KernelNode&),
@@ -309,6 +317,15 @@ const OpDef& all_reduce_op() {
 
 const OpDef& all_to_all_op() {
   static const OpDef op = conversion("all_to_all", infer_all_to_all, cpu_all_to_all, exchange_scratch, true);
+  return op;
+}
+
+const OpDef& done_op() {
+  static const OpDef op = {.name = "done",
+                           .infer = infer_same,
+                           .cost = cost_nothing,
+                           .cpu = {.prepare = cpu_done, .bf16 = true},
+                           .awaits = true};
   return op;
 }
 

@@ -24,6 +24,7 @@ std::span<const OpDef* const> op_registry() {
       &clip_factor_op(),
       &cross_entropy_op(),
       &cross_entropy_grad_op(),
+      &done_op(),
       &embedding_op(),
       &embedding_grad_op(),
       &fill_op(),

@@ -3,7 +3,6 @@
 // Gradient  dx = 2 (x - t) dy,  dt = -dx: one node with two outputs, linear in dy.
 // Placement elementwise.
 // Cost      2 FLOPs an element, the gradient 4. Memory bound.
-#include "core/ops/builders.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 
@@ -12,18 +11,14 @@ namespace {
 
 // All inputs alike; an output for each input but the last, t or dy.
 std::vector<TensorDesc> infer(const OpArgs& args) {
-  for (const TensorDesc& input : args.inputs)
-    TAKT_REQUIRE(input == args.input(0) && is_floating(input.dtype), args.name,
-                 ": inputs must be alike, got ", args.input(0), " and ", input);
+  infer_floating(args);
+  infer_alike(args);
   return std::vector<TensorDesc>(args.inputs.size() - 1, args.input(0));
 }
 
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  const Node& node = args.node;
-  const auto grads =
-      args.graph.append(squared_error_grad_op(),
-                        {node.inputs[0], node.inputs[1], args.output_grads[0].value()}, {}, "d." + node.name);
-  return {grads[0], grads[1]};
+Gradients grad(const GradArgs& args) {
+  const std::vector<ValueId>& in = args.node.inputs;
+  return append_gradient(args, squared_error_grad_op(), {in[0], in[1], dy_of(args)});
 }
 
 void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {

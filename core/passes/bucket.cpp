@@ -1,5 +1,5 @@
-// bucket: one long message costs less than many short ones, and the gradients are complete when the program
-// starts.
+// bucket: one long message costs less than many short ones, and the gradients are complete when the update
+// begins.
 #include "core/passes/bucket.h"
 
 #include <algorithm>
@@ -11,10 +11,22 @@
 namespace takt {
 namespace {
 
+// By value: does it lie in an accumulator, as it was when the program started or after a sum into it?
+std::vector<bool> find_accumulated(const Graph& graph) {
+  std::vector<bool> accumulated;
+  for (const Value& value : graph.values()) accumulated.push_back(value.role == Role::kAccumulator);
+  for (const Node& node : graph.nodes())
+    for (const auto& [output, input] : node.op->in_place)
+      if (accumulated[static_cast<std::size_t>(node.inputs[static_cast<std::size_t>(input)].index)])
+        accumulated[static_cast<std::size_t>(node.outputs[static_cast<std::size_t>(output)].index)] = true;
+  return accumulated;
+}
+
 // Members must overwrite their accumulators, which then lie side by side: nobody else may read those.
-bool is_bucketable(const Graph& graph, const Node& node, const Users& users) {
+bool is_bucketable(const Graph& graph, const Node& node, const std::vector<bool>& accumulated,
+                   const Users& users) {
   return node.op == &all_reduce_op() && node.inputs.size() == 1 &&
-         graph.value(node.inputs[0]).role == Role::kAccumulator &&
+         accumulated[static_cast<std::size_t>(node.inputs[0].index)] &&
          graph.value(node.inputs[0]).desc.num_elements() > 1 && users.of(node.inputs[0]).size() == 1;
 }
 
@@ -28,9 +40,10 @@ std::vector<int> assign_buckets(const Graph& graph, std::size_t bucket_bytes) {
   std::map<std::string, Open> open;  // by mesh axis and operation
   int num_buckets = 0;
   const Users users(graph);
+  const std::vector<bool> accumulated = find_accumulated(graph);
   for (std::size_t i = 0; i < graph.nodes().size(); ++i) {
     const Node& node = graph.nodes()[i];
-    if (!is_bucketable(graph, node, users)) continue;
+    if (!is_bucketable(graph, node, accumulated, users)) continue;
     const std::size_t num_bytes = graph.value(node.inputs[0]).desc.num_bytes();
     const std::string key = to_string(node.mesh_axes) + "/" + node.attrs.text("op");
     const auto found = open.find(key);

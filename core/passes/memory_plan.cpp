@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "core/graph/look_alikes.h"
+#include "core/graph/started.h"
 #include "core/passes/occupied.h"
 #include "core/passes/shard_ranges.h"
 
@@ -16,24 +17,25 @@ std::size_t aligned(std::size_t num_bytes) {
 
 namespace {
 
-// One piece of storage: alive from the node that first writes it to the last that reads it.
-struct Block {
-  std::size_t num_bytes = 0;
-  int first = 0, last = 0;  // node numbers, inclusive
-  std::size_t offset = 0;
-};
-
 // Joins values that live in the same storage.
 class Storages {
  public:
   explicit Storages(const Graph& graph)
-      : graph_(graph), parent_(graph.values().size()), last_use_(graph.values().size(), -1) {
+      : graph_(graph),
+        ends_(ends_of(graph)),
+        parent_(graph.values().size()),
+        last_read_(graph.values().size(), -1),
+        needed_until_(graph.values().size(), -1) {
     std::iota(parent_.begin(), parent_.end(), 0);
     const auto num_nodes = static_cast<int>(graph.nodes().size());
     for (int n = 0; n < num_nodes; ++n)
-      for (const ValueId id : graph.nodes()[static_cast<std::size_t>(n)].inputs) use(id) = n;
-    for (const ValueId id : graph.outputs()) use(id) = num_nodes;
-    for (int n = 0; n < num_nodes; ++n) join_node(n);
+      for (const ValueId id : node(n).inputs) last_read_[index(id)] = n;
+    for (const ValueId id : graph.outputs()) last_read_[index(id)] = needed_until_[index(id)] = num_nodes;
+    for (int n = 0; n < num_nodes; ++n) {
+      join_node(n);
+      for (const ValueId id : node(n).inputs)
+        needed_until_[index(id)] = std::max(needed_until_[index(id)], end(n));
+    }
   }
 
   // The value that stands for the storage; an outside value if there is one.
@@ -41,37 +43,70 @@ class Storages {
     while (parent_[value] != value) value = parent_[value];
     return value;
   }
-  int last_use(std::size_t value) const { return last_use_[value]; }
+  // The node at which the last reader is over; -1: nobody reads it.
+  int needed_until(std::size_t value) const { return needed_until_[value]; }
+  // The node at which node n is over.
+  int end(int n) const { return ends_[static_cast<std::size_t>(n)]; }
 
  private:
-  int& use(ValueId id) { return last_use_[static_cast<std::size_t>(id.index)]; }
+  static std::size_t index(ValueId id) { return static_cast<std::size_t>(id.index); }
+  const Node& node(int n) const { return graph_.nodes()[static_cast<std::size_t>(n)]; }
 
   void join_node(int n) {
-    const Node& node = graph_.nodes()[static_cast<std::size_t>(n)];
-    for (const auto& [output, input] : node.op->in_place)
-      join(node.inputs[static_cast<std::size_t>(input)], node.outputs[static_cast<std::size_t>(output)]);
-    if (!node.op->may_overwrite_input) return;
+    const Node& joining = node(n);
+    for (const auto& [output, input] : joining.op->in_place)
+      join(joining.inputs[static_cast<std::size_t>(input)],
+           joining.outputs[static_cast<std::size_t>(output)]);
+    for (std::size_t i = 0; joining.op->awaits && i < joining.inputs.size(); ++i)
+      join(joining.inputs[i], joining.outputs[i]);
+    if (!joining.op->may_overwrite_input) return;
     const std::size_t num_pairs =
-        node.op->communicates ? node.inputs.size() : 1;  // a bucket has an output an input
+        joining.op->communicates ? joining.inputs.size() : 1;  // a bucket has an output an input
     for (std::size_t i = 0; i < num_pairs; ++i) {
-      const ValueId input = node.inputs[i];
-      const Role role = graph_.values()[root(static_cast<std::size_t>(input.index))].role;
+      const ValueId input = joining.inputs[i];
+      const Role role = graph_.values()[root(index(input))].role;
       const bool is_ours = role == Role::kIntermediate || role == Role::kAccumulator;
-      const bool read_twice = std::count(node.inputs.begin(), node.inputs.end(), input) > 1;
-      if (is_ours && !read_twice && use(input) == n &&
-          graph_.value(input).desc.num_bytes() == graph_.value(node.outputs[i]).desc.num_bytes())
-        join(input, node.outputs[i]);
+      const bool read_twice = std::count(joining.inputs.begin(), joining.inputs.end(), input) > 1;
+      // So far needed_until_ counts the readers before this one, of which some may have only started.
+      if (is_ours && !read_twice && last_read_[index(input)] == n && needed_until_[index(input)] < n &&
+          graph_.value(input).desc.num_bytes() == graph_.value(joining.outputs[i]).desc.num_bytes())
+        join(input, joining.outputs[i]);
     }
   }
 
-  void join(ValueId input, ValueId output) {
-    parent_[static_cast<std::size_t>(output.index)] = root(static_cast<std::size_t>(input.index));
-  }
+  void join(ValueId input, ValueId output) { parent_[index(output)] = root(index(input)); }
 
   const Graph& graph_;
+  std::vector<int> ends_;
   std::vector<std::size_t> parent_;
-  std::vector<int> last_use_;
+  std::vector<int> last_read_;
+  std::vector<int> needed_until_;
 };
+
+Lifetimes lifetimes_of(const Graph& graph, const Storages& storages, std::span<const std::size_t> scratch) {
+  const std::size_t num_values = graph.values().size(), num_nodes = graph.nodes().size();
+  Lifetimes lives;
+  lives.values.resize(num_values);
+  lives.scratch.resize(num_nodes);
+  for (std::size_t v = 0; v < num_values; ++v) {
+    const Value& value = graph.values()[v];
+    const std::size_t root = storages.root(v);
+    lives.storages.push_back(root);
+    Block& block = lives.values[root];
+    if (root == v) {
+      const bool is_temporary = value.role == Role::kIntermediate;
+      block = {.num_bytes = is_temporary ? aligned(value.desc.num_bytes()) : 0,
+               .first = std::max(0, value.producer.index),
+               .last = std::max(0, value.producer.index)};
+    }
+    block.last = std::max({block.last, storages.needed_until(v), value.producer.index});
+  }
+  for (std::size_t n = 0; n < num_nodes; ++n) {
+    const auto time = static_cast<int>(n);
+    lives.scratch[n] = {.num_bytes = aligned(scratch[n]), .first = time, .last = storages.end(time)};
+  }
+  return lives;
+}
 
 // Lowest offsets without overlap in time and space. Returns the end of the highest block.
 std::size_t pack(std::vector<Block*> blocks, std::size_t num_times) {
@@ -88,55 +123,26 @@ std::size_t pack(std::vector<Block*> blocks, std::size_t num_times) {
   return end;
 }
 
-// By node, aligned. Nodes that look alike want the same.
-std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const Mesh& mesh, int num_threads) {
-  const LookAlikes alike(graph);
-  std::vector<std::size_t> by_look, by_node;
-  for (const NodeId first : alike.first_nodes())
-    by_look.push_back(aligned(scratch_bytes(graph, graph.node(first), mesh, num_threads)));
-  for (std::size_t n = 0; n < graph.nodes().size(); ++n)
-    by_node.push_back(by_look[static_cast<std::size_t>(alike.look_of(NodeId{static_cast<int>(n)}))]);
-  return by_node;
-}
-
-ProgramMemory plan_program(const Graph& graph, const Mesh& mesh, int num_threads, const ArenaPlan& arena) {
-  const Storages storages(graph);
-  const std::size_t num_values = graph.values().size(), num_nodes = graph.nodes().size();
-  std::vector<Block> blocks(num_values + num_nodes);  // values, then scratch
-  std::vector<Block*> temporary;
-  for (std::size_t v = 0; v < num_values; ++v) {
-    const Value& value = graph.values()[v];
-    Block& block = blocks[storages.root(v)];
-    if (storages.root(v) == v) {
-      block = {aligned(value.desc.num_bytes()), std::max(0, value.producer.index),
-               std::max(0, value.producer.index)};
-      if (value.role == Role::kIntermediate) temporary.push_back(&block);
-    }
-    block.last = std::max({block.last, storages.last_use(v), value.producer.index});
-  }
-  const std::vector<std::size_t> scratch = scratch_of_nodes(graph, mesh, num_threads);
-  for (std::size_t n = 0; n < num_nodes; ++n) {
-    const auto time = static_cast<int>(n);
-    blocks[num_values + n] = {scratch[n], time, time};
-    if (blocks[num_values + n].num_bytes > 0) temporary.push_back(&blocks[num_values + n]);
-  }
+ProgramMemory plan_program(const Graph& graph, const Storages& storages, const Mesh& mesh, int num_threads,
+                           const ArenaPlan& arena) {
+  Lifetimes lives = lifetimes_of(graph, storages, scratch_of_nodes(graph, mesh, num_threads));
   ProgramMemory memory;
-  memory.num_bytes = pack(std::move(temporary), num_nodes + 1);
-  for (std::size_t v = 0; v < num_values; ++v) {
-    const std::size_t root = storages.root(v);
+  memory.num_bytes = pack(lives);
+  for (std::size_t v = 0; v < graph.values().size(); ++v) {
+    const std::size_t root = lives.storages[v];
     const Value& owner = graph.values()[root];
     memory.value_offsets.push_back(owner.role != Role::kIntermediate
                                        ? arena.persistents.at(owner.name).offset
-                                       : arena.persistent_bytes + blocks[root].offset);
+                                       : arena.persistent_bytes + lives.values[root].offset);
   }
-  for (std::size_t n = 0; n < num_nodes; ++n)
-    memory.scratch_offsets.push_back(arena.persistent_bytes + blocks[num_values + n].offset);
+  for (const Block& scratch : lives.scratch)
+    memory.scratch_offsets.push_back(arena.persistent_bytes + scratch.offset);
   return memory;
 }
 
 // Members of buckets first, side by side in the bucket's order; then everything else.
 void plan_persistents(const PersistentTable& table, std::span<const Graph* const> programs,
-                      ArenaPlan& arena) {
+                      std::span<const Storages> storages, ArenaPlan& arena) {
   const auto place = [&](const PersistentValue& value) {
     const bool is_input = value.role == Role::kInput;
     const std::size_t num_bytes = aligned(value.desc.num_bytes());
@@ -146,10 +152,13 @@ void plan_persistents(const PersistentTable& table, std::span<const Graph* const
     arena.persistent_bytes += total;
     arena.bytes_by_role[value.role] += total;
   };
-  for (const Graph* graph : programs)
-    for (const Node& node : graph->nodes())
+  for (std::size_t p = 0; p < programs.size(); ++p)
+    for (const Node& node : programs[p]->nodes())
       if (node.op->communicates && node.inputs.size() > 1)
-        for (const ValueId id : node.inputs) place(table.at(graph->value(id).name));
+        for (const ValueId id : node.inputs) {
+          const std::size_t root = storages[p].root(static_cast<std::size_t>(id.index));
+          place(table.at(programs[p]->values()[root].name));
+        }
   for (const PersistentValue& value : table.values()) place(value);
 }
 
@@ -163,12 +172,37 @@ std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh
   return node.op->cpu.scratch_bytes(view);
 }
 
+// Nodes that look alike want the same.
+std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const Mesh& mesh, int num_threads) {
+  const LookAlikes alike(graph);
+  std::vector<std::size_t> by_look, by_node;
+  for (const NodeId first : alike.first_nodes())
+    by_look.push_back(scratch_bytes(graph, graph.node(first), mesh, num_threads));
+  for (std::size_t n = 0; n < graph.nodes().size(); ++n)
+    by_node.push_back(by_look[static_cast<std::size_t>(alike.look_of(NodeId{static_cast<int>(n)}))]);
+  return by_node;
+}
+
+Lifetimes lifetimes_of(const Graph& graph, std::span<const std::size_t> scratch) {
+  return lifetimes_of(graph, Storages(graph), scratch);
+}
+
+std::size_t pack(Lifetimes& lives) {
+  std::vector<Block*> temporary;
+  for (std::vector<Block>* blocks : {&lives.values, &lives.scratch})
+    for (Block& block : *blocks)
+      if (block.num_bytes > 0) temporary.push_back(&block);
+  return pack(std::move(temporary), lives.scratch.size() + 1);
+}
+
 ArenaPlan plan_memory(const PersistentTable& table, std::span<const Graph* const> programs, const Mesh& mesh,
                       int num_threads) {
+  std::vector<Storages> storages;
+  for (const Graph* graph : programs) storages.emplace_back(*graph);
   ArenaPlan arena;
-  plan_persistents(table, programs, arena);
-  for (const Graph* graph : programs) {
-    arena.programs.push_back(plan_program(*graph, mesh, num_threads, arena));
+  plan_persistents(table, programs, storages, arena);
+  for (std::size_t p = 0; p < programs.size(); ++p) {
+    arena.programs.push_back(plan_program(*programs[p], storages[p], mesh, num_threads, arena));
     arena.temporary_bytes = std::max(arena.temporary_bytes, arena.programs.back().num_bytes);
   }
   return arena;

@@ -43,8 +43,28 @@ struct ArenaPlan {
   std::size_t num_bytes() const { return persistent_bytes + temporary_bytes; }
 };
 
+// A piece of storage that a program needs for a while: from the node that first writes it to the one at which the last
+// reader is over, which for a started collective is its done.
+struct Block {
+  std::size_t num_bytes = 0;  // 0: lives in the storage of another value, or outside of the program
+  int first = 0, last = 0;    // node numbers, inclusive
+  std::size_t offset = 0;     // set by pack
+};
+
+struct Lifetimes {
+  std::vector<std::size_t>
+      storages;                // by value: the value in whose storage it lives; itself if it has its own
+  std::vector<Block> values;   // by value
+  std::vector<Block> scratch;  // by node
+};
+// `scratch`: bytes by node, see scratch_of_nodes.
+Lifetimes lifetimes_of(const Graph& graph, std::span<const std::size_t> scratch);
+// Places all blocks; returns the end of the highest.
+std::size_t pack(Lifetimes& lives);
+
 // Scratch that a node's CPU kernel asks for on any rank.
 std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh, int num_threads);
+std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const Mesh& mesh, int num_threads);
 
 // Values whose lives do not overlap may share storage: sorted by size, each takes the lowest gap that is free
 // for its whole life (Sekiyama et al. 2018, arXiv:1804.10001). Members of an all-reduce bucket are laid side by side.

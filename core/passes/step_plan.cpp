@@ -2,6 +2,7 @@
 #include "core/passes/step_plan.h"
 
 #include "core/ops/op_cost.h"
+#include "core/passes/check_memory.h"
 
 #include <algorithm>
 
@@ -42,18 +43,20 @@ void finish(StepPlan& plan) {
   verify(plan);
 }
 
-StepPlan::Location StepPlan::locate(std::string_view name) const {
+StepPlan::Location StepPlan::locate(std::string_view name, std::size_t program) const {
   if (const PersistentValue* value = table.find(name)) {
     const ArenaPlan::Place& place = arena.persistents.at(value->name);
     return {value->desc, value->global_dims, value->placement, place.offset, place.slot_stride};
   }
-  for (std::size_t p = 0; p < programs.size(); ++p)
-    for (const ValueId id : programs[p].graph.outputs()) {
+  for (std::size_t i = 0; i <= programs.size(); ++i) {
+    const std::size_t p = i == 0 ? program : i - 1;
+    for (const ValueId id : programs.at(p).graph.outputs()) {
       const Value& value = programs[p].graph.value(id);
       if (value.name == name)
         return {value.desc, value.global_dims, value.placement,
                 arena.programs[p].value_offsets[static_cast<std::size_t>(id.index)], 0};
     }
+  }
   fail(Fault::kBug, "the step has no input, persistent value or output '", name, "'");
 }
 
@@ -94,6 +97,7 @@ void verify(const StepPlan& plan) {
       require_kernel(graph, node);
       require_adjacent(graph, node, plan.arena.programs[p]);
     }
+    check_memory(plan.programs[p].name, graph, plan.arena.programs[p], plan.mesh, plan.num_threads);
   }
   TAKT_ASSERT(again.values().size() == plan.table.values().size(),
               "the plan's table lacks values of its programs");
@@ -105,8 +109,8 @@ void verify(const StepPlan& plan) {
 
 ProgramCost cost_of(const Program& program) {
   ProgramCost total;
-  total.num_nodes = program.graph.nodes().size();
   for (const Node& node : program.graph.nodes()) {
+    total.num_nodes += node.op->awaits ? 0 : 1;
     const OpArgs args = program.graph.args_of(node);
     total.flops += cost_of(*node.op, args).flops;
     if (is_matrix_product(node)) total.useful_flops += global_flops(program.graph, node);

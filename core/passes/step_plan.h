@@ -41,7 +41,8 @@ struct StepPlan {
   std::vector<Action> evaluate = {};  // one validation micro-batch
 
   std::size_t index_of(std::string_view program) const;  // kBug if there is none
-  // The placed value behind a name: an input, a persistent value or an output. Throws kBug if there is none.
+  // The placed value behind a name: an input, a persistent value or an output, of program number `program` if that has
+  // it, else of the first that does. Throws kBug if there is none.
   struct Location {
     TensorDesc desc;
     Dims global_dims;
@@ -49,7 +50,7 @@ struct StepPlan {
     std::size_t offset = 0;       // in the arena; of slot 0
     std::size_t slot_stride = 0;  // inputs: bytes from one slot to the next
   };
-  Location locate(std::string_view name) const;
+  Location locate(std::string_view name, std::size_t program = 0) const;
 };
 
 // Appends a parallelized program to the plan and its persistent values to the table.
@@ -57,8 +58,8 @@ void add_program(StepPlan& plan, std::string_view name, Graph local);
 // Plans the memory of all programs. Nothing may be added afterwards.
 void finish(StepPlan& plan);
 // Checks what executors count on: every program is a valid graph and agrees with the table, actions name programs,
-// members of a bucket lie side by side, and this build has a kernel for every node that takes its types. Throws kBug,
-// or kConfig where a kernel is missing.
+// members of a bucket lie side by side, nodes find in memory what was written for them (check_memory), and this build has
+// a kernel for every node that takes its types. Throws kBug, or kConfig where a kernel is missing.
 void verify(const StepPlan& plan);
 
 // What one rank does in one run of a program.

@@ -7,11 +7,14 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "core/ops/builders.h"
 #include "core/passes/autodiff.h"
 #include "core/passes/bucket.h"
+#include "core/passes/join_programs.h"
 #include "core/passes/parallelize.h"
+#include "core/passes/schedule.h"
 #include "optimizers/optimizer.h"
 
 namespace takt {
@@ -114,18 +117,22 @@ class PlanBuilder {
     if (global.nodes().empty()) return;
     Graph local = parallelize(global, plan_.mesh, sharding_rules(shard), plan_.table);
     observe("parallelize", name, local);
-    local = bucket_all_reduces(local, bucket_bytes());
-    observe("bucket", name, local);
-    add_program(plan_, name, std::move(local));
+    const bool is_of_last = name == kMicroBatch || name == kUpdate || name == kRefresh;
+    if (config_.overlap.joins_update && is_of_last)
+      last_micro_batch_ = last_micro_batch_ ? joined(*last_micro_batch_, local) : local;
+    add_local(name, std::move(local));
   }
 
   StepPlan finished(std::int64_t num_micro_batches) && {
+    if (last_micro_batch_) add_local(kLastMicroBatch, std::move(*last_micro_batch_));
     if (has(kConstants)) plan_.start.push_back(run(kConstants));
     if (has(kRefresh)) plan_.start.push_back(run(kRefresh));
     plan_.step.push_back({Action::Kind::kClearAccumulators});
-    for (int m = 0; m < num_micro_batches; ++m) plan_.step.push_back(run(kMicroBatch, m));
-    plan_.step.push_back(run(kUpdate));
-    if (has(kRefresh)) plan_.step.push_back(run(kRefresh));
+    const auto last = static_cast<int>(num_micro_batches) - 1;
+    for (int m = 0; m < last; ++m) plan_.step.push_back(run(kMicroBatch, m));
+    for (const std::string_view name :
+         last_micro_batch_ ? std::vector{kLastMicroBatch} : std::vector{kMicroBatch, kUpdate, kRefresh})
+      if (has(name)) plan_.step.push_back(run(name, name == kUpdate || name == kRefresh ? 0 : last));
     plan_.evaluate = {run(kEvaluate)};
     finish(plan_);
     return std::move(plan_);
@@ -135,6 +142,13 @@ class PlanBuilder {
   void observe(std::string_view pass, std::string_view program, const Graph& graph) const {
     verify(graph, pass);
     if (observer_) observer_(pass, program, graph);
+  }
+  void add_local(std::string_view name, Graph local) {
+    local = bucket_all_reduces(std::move(local), bucket_bytes());
+    observe("bucket", name, local);
+    local = scheduled(local, plan_.mesh, plan_.num_threads, config_.overlap.extra_bytes);
+    observe("schedule", name, local);
+    add_program(plan_, name, std::move(local));
   }
   Action run(std::string_view name, int micro_batch = 0) const {
     return {Action::Kind::kRun, static_cast<int>(plan_.index_of(name)), micro_batch};
@@ -149,13 +163,14 @@ class PlanBuilder {
 
   const StepConfig& config_;
   const PassObserver& observer_;
+  std::optional<Graph> last_micro_batch_;  // parallelized; where the update is joined to it
   StepPlan plan_;
 };
 
 }  // namespace
 
 std::vector<std::string> pass_names() {
-  return {"build", "autodiff", "precision", "derive", "parallelize", "bucket"};
+  return {"build", "autodiff", "precision", "derive", "parallelize", "bucket", "schedule"};
 }
 
 StepCompiler::StepCompiler(const Task& task, StepConfig config, PassObserver observer)

@@ -22,8 +22,10 @@ inline constexpr std::string_view kGradNorm = "grad_norm";       // before clipp
 
 // Programs.
 inline constexpr std::string_view kMicroBatch =
-    "micro_batch";                                           // forward and backward, adds to the accumulators
-inline constexpr std::string_view kUpdate = "update";        // reduces and clips gradients, updates
+    "micro_batch";                                     // forward and backward, adds to the accumulators
+inline constexpr std::string_view kUpdate = "update";  // reduces and clips gradients, updates
+// All that follows the first M - 1 micro-batches of a step, as one program: see Overlap.
+inline constexpr std::string_view kLastMicroBatch = "last_micro_batch";
 inline constexpr std::string_view kRefresh = "refresh";      // copies of parameters, where there are any
 inline constexpr std::string_view kConstants = "constants";  // tables that never change, where there are any
 inline constexpr std::string_view kEvaluate = "evaluate";    // outputs: losses and metrics of a micro-batch

@@ -1,6 +1,7 @@
 // StepConfig: everything about a training step that neither the task nor the mesh says.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "core/passes/precision.h"
@@ -8,6 +9,14 @@
 #include "optimizers/optimizer_config.h"
 
 namespace takt {
+
+// What is done to hide communication behind computation. Only executors that compute beside a collective profit.
+struct Overlap {
+  // The last micro-batch and the update are one program: gradients are reduced as they come.
+  bool joins_update = false;
+  // That a program's temporary values may take beyond what they need without overlap.
+  std::size_t extra_bytes = 0;
+};
 
 struct StepConfig {
   std::int64_t global_batch = 32;  // samples over all ranks
@@ -18,6 +27,7 @@ struct StepConfig {
   Shard shard = Shard::kNone;
   double grad_clip = 1.0;        // largest norm of the whole gradient; 0: off
   std::size_t bucket_bytes = 0;  // gradients reduced in one call; 0: from the data-parallel degree
+  Overlap overlap = {};
   OptimizerConfig optimizer = {};
 };
 

@@ -168,11 +168,13 @@ StepResult Trainer::step(const Dataset& data, const DataOrder& order) {
   const auto start = std::chrono::steady_clock::now();
   executor_->reset_times();
   const StepHyper hyper = hyper_at(config_.optimizer, cursor_.step + 1, config_.steps);
-  executor_->write(kHyper, std::as_bytes(std::span(&hyper, 1)));
   for (const Action& action : plan_.step) {
     const bool is_run = action.kind == Action::Kind::kRun;
     const std::string_view program = plan_.programs[static_cast<std::size_t>(action.program)].name;
-    if (is_run && program == kMicroBatch) {
+    const bool is_last = is_run && program == kLastMicroBatch,
+               updates = is_last || (is_run && program == kUpdate);
+    if (updates) executor_->write(kHyper, std::as_bytes(std::span(&hyper, 1)), action.micro_batch);
+    if (is_last || (is_run && program == kMicroBatch)) {
       draw_samples(order, action.micro_batch);
       world_.note_progress({.doing = "reading data", .step = cursor_.step + 1});
       load_micro_batch(data, action.micro_batch);
@@ -180,10 +182,11 @@ StepResult Trainer::step(const Dataset& data, const DataOrder& order) {
     world_.note_progress({.doing = program});
     if (is_run && program == kUpdate) result.forward_backward_s = seconds_since(start);
     executor_->run(action);
-    if (is_run && program == kUpdate) {  // outputs are there until the next program runs
+    if (updates) {  // outputs are there until the next program runs
       result.loss = static_cast<double>(scalar(kLossOfStep));
       result.grad_norm = static_cast<double>(scalar(kGradNorm));
     }
+    if (is_last) result.forward_backward_s = seconds_since(start);
   }
   result.lr = static_cast<double>(hyper.lr);
   result.update_s = seconds_since(start) - result.forward_backward_s;
