@@ -36,6 +36,7 @@ class Parallelizer {
         rules_(rules),
         known_(known),
         alike_(global),
+        readers_(global),
         versions_(global.values().size()) {
     local_.reserve(global.values().size() + global.nodes().size() / 2, 2 * global.nodes().size());
   }
@@ -144,7 +145,7 @@ class Parallelizer {
   // Writes to look_ everything that the choice depends on.
   void note_look_of(const Node& node) {
     constexpr int kNextInput = -1;
-    look_ = {alike_.look_of(id_of(node))};
+    look_ = {alike_.look_of(id_of(node)), defers_reduction(node)};
     for (const ValueId id : node.inputs) {
       look_.push_back(kNextInput);
       const Version* home = home_of(id);
@@ -220,11 +221,22 @@ class Parallelizer {
       const auto bytes = static_cast<double>(local.num_bytes());
       const auto num_partial = std::count_if(choice.outputs[i].begin(), choice.outputs[i].end(),
                                              [](const AxisPlacement& axis) { return axis.is_partial(); });
-      if (num_partial > 0 && !node.op->defers_reduction)
+      if (num_partial > 0 && !defers_reduction(node))
         owed += kLatencyBytes * static_cast<double>(num_partial) + 2 * bytes;
       owed += kLocalShare * bytes;
     }
     return (conversions + owed) * (conversions == 0 ? kAtRest : 1.0);
+  }
+
+  // Is a partial sum of this node reduced once a step only, because it is added up over micro-batches?
+  bool defers_reduction(const Node& node) const {
+    const auto is_added_up = [&](ValueId output) {
+      const std::span<const NodeId> readers = readers_.of(output);
+      return !readers.empty() && std::all_of(readers.begin(), readers.end(), [&](NodeId reader) {
+        return global_.node(reader).op->defers_reduction;
+      });
+    };
+    return node.op->defers_reduction || std::all_of(node.outputs.begin(), node.outputs.end(), is_added_up);
   }
 
   bool allowed(const Placement& placement, const TensorDesc& desc, std::size_t last) const {
@@ -358,6 +370,7 @@ class Parallelizer {
   const ShardingRules& rules_;
   const PersistentTable& known_;
   const LookAlikes alike_;
+  const Users readers_;
   std::vector<Placement> placements_;           // by number
   std::vector<std::vector<Version>> versions_;  // by global value
   std::unordered_map<int, int> by_rule_;        // the placement of outside values that look alike
