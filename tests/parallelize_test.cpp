@@ -110,6 +110,15 @@ TEST(Parallelize, DataParallelMicroBatchDoesNotCommunicate) {
   EXPECT_EQ(describe(collectives_of(plan_for(llama_job(), 2, 1), kMicroBatch)), "");
 }
 
+// Reducing a gradient would cost more than gathering the few tokens that it comes from, but it is put off to the update.
+TEST(Parallelize, AGradientLargerThanTheTokensIsNotReducedInTheMicroBatch) {
+  Job job = llama_job();
+  job.model.seq = 1;
+  job.model.embed = 512;
+  job.train.global_batch_tokens = 2;
+  EXPECT_EQ(describe(collectives_of(plan_for(job, 2, 1), kMicroBatch)), "");
+}
+
 TEST(Parallelize, DataParallelUpdateIsOneBucketAndTheLoss) {
   const StepPlan plan = plan_for(llama_job(), 2, 1);
   const auto all = collectives_of(plan, kUpdate);

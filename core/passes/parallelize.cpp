@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <array>
-#include <set>
 #include <unordered_map>
 
 #include "core/base/hash.h"
@@ -19,6 +18,7 @@
 #include "core/ops/placement_rules.h"
 #include "core/passes/conversion_nodes.h"
 #include "core/passes/conversion_path.h"
+#include "core/passes/placement_choice.h"
 
 namespace takt {
 namespace {
@@ -36,6 +36,7 @@ class Parallelizer {
         rules_(rules),
         known_(known),
         alike_(global),
+        readers_(global),
         versions_(global.values().size()) {
     local_.reserve(global.values().size() + global.nodes().size() / 2, 2 * global.nodes().size());
   }
@@ -56,9 +57,6 @@ class Parallelizer {
     ValueId local;
     std::optional<Tag> scope = {};  // a gathered parameter: the only nodes that may use it
     bool serves(const Tag& tag) const { return !scope || *scope == tag; }
-  };
-  struct Choice {
-    std::vector<Placement> inputs, outputs;
   };
   // A choice, and what follows from it for all nodes that look alike.
   struct Recipe {
@@ -147,7 +145,7 @@ class Parallelizer {
   // Writes to look_ everything that the choice depends on.
   void note_look_of(const Node& node) {
     constexpr int kNextInput = -1;
-    look_ = {alike_.look_of(id_of(node))};
+    look_ = {alike_.look_of(id_of(node)), defers_reduction(node)};
     for (const ValueId id : node.inputs) {
       look_.push_back(kNextInput);
       const Version* home = home_of(id);
@@ -160,7 +158,7 @@ class Parallelizer {
   NodeId id_of(const Node& node) const { return {static_cast<int>(&node - global_.nodes().data())}; }
 
   // Shape attributes of a node follow its first output.
-  Recipe recipe_of(const Node& node, const Choice& choice) {
+  Recipe recipe_of(const Node& node, const PlacementChoice& choice) {
     Recipe recipe{.inputs = numbers_of(choice.inputs), .outputs = numbers_of(choice.outputs)};
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       const TensorDesc& desc = global_.value(node.outputs[i]).desc;
@@ -172,17 +170,17 @@ class Parallelizer {
     return recipe;
   }
 
-  Choice decide(const Node& node) const {
+  PlacementChoice decide(const Node& node) const {
     const OpArgs args = global_.args_of(node);
     const std::vector<OpPlacement> offers = signatures_of(*node.op, args);
-    Choice choice{std::vector<Placement>(node.inputs.size(), Placement(mesh_.axes.size())),
-                  std::vector<Placement>(node.outputs.size(), Placement(mesh_.axes.size()))};
+    PlacementChoice choice{std::vector<Placement>(node.inputs.size(), Placement(mesh_.axes.size())),
+                           std::vector<Placement>(node.outputs.size(), Placement(mesh_.axes.size()))};
     for (std::size_t m = 0; m < mesh_.axes.size(); ++m) {
       if (mesh_.axes[m].size == 1) continue;
-      std::optional<Choice> best;
+      std::optional<PlacementChoice> best;
       double best_price = kImpossible;
       for (const OpPlacement& offer : offers) {
-        Choice candidate = choice;
+        PlacementChoice candidate = choice;
         for (std::size_t i = 0; i < offer.inputs.size(); ++i) candidate.inputs[i][m] = offer.inputs[i];
         for (std::size_t i = 0; i < offer.outputs.size(); ++i) candidate.outputs[i][m] = offer.outputs[i];
         const double price = price_of(node, args, candidate, m);
@@ -208,8 +206,9 @@ class Parallelizer {
   }
 
   // Mesh axes up to `last` are decided in `choice`; inputs stay as they are along the others.
-  double price_of(const Node& node, const OpArgs& args, const Choice& choice, std::size_t last) const {
-    if (!pieces_match(args, choice, last) || !cuts_nest(choice, last)) return kImpossible;
+  double price_of(const Node& node, const OpArgs& args, const PlacementChoice& choice,
+                  std::size_t last) const {
+    if (!pieces_match(args, choice, last, mesh_) || !cuts_nest(choice, last, mesh_)) return kImpossible;
     double conversions = 0, owed = 0;
     for (std::size_t i = 0; i < args.inputs.size(); ++i) {
       if (!allowed(choice.inputs[i], args.inputs[i], last)) return kImpossible;
@@ -222,64 +221,28 @@ class Parallelizer {
       const auto bytes = static_cast<double>(local.num_bytes());
       const auto num_partial = std::count_if(choice.outputs[i].begin(), choice.outputs[i].end(),
                                              [](const AxisPlacement& axis) { return axis.is_partial(); });
-      if (num_partial > 0 && !node.op->defers_reduction)
+      if (num_partial > 0 && !defers_reduction(node))
         owed += kLatencyBytes * static_cast<double>(num_partial) + 2 * bytes;
       owed += kLocalShare * bytes;
     }
     return (conversions + owed) * (conversions == 0 ? kAtRest : 1.0);
   }
 
+  // Is a partial sum of this node reduced once a step only, because it is added up over micro-batches?
+  bool defers_reduction(const Node& node) const {
+    const auto is_added_up = [&](ValueId output) {
+      const std::span<const NodeId> readers = readers_.of(output);
+      return !readers.empty() && std::all_of(readers.begin(), readers.end(), [&](NodeId reader) {
+        return global_.node(reader).op->defers_reduction;
+      });
+    };
+    return node.op->defers_reduction || std::all_of(node.outputs.begin(), node.outputs.end(), is_added_up);
+  }
+
   bool allowed(const Placement& placement, const TensorDesc& desc, std::size_t last) const {
     if (!placement[last].is_sharded()) return true;
     const Dim dim{placement[last].axis, desc.extent(placement[last].axis)};
-    return may_shard(rules_, mesh_.axes[last], dim, num_pieces(placement, last));
-  }
-
-  // Into how many pieces do the mesh axes up to `last` cut the tensor axis that `last` cuts?
-  std::int64_t num_pieces(const Placement& placement, std::size_t last) const {
-    std::int64_t pieces = 1;
-    for (std::size_t m = 0; m <= last; ++m)
-      if (placement[m] == placement[last]) pieces *= mesh_.axes[m].size;
-    return pieces;
-  }
-
-  // Where an axis is split or merged (reshape), the pieces before and after match only if nothing is padded.
-  bool pieces_match(const OpArgs& args, const Choice& choice, std::size_t last) const {
-    std::set<std::int64_t> extents;
-    bool is_even = true;
-    const auto look = [&](const TensorDesc& desc, const Placement& placement) {
-      if (!placement[last].is_sharded()) return;
-      const std::int64_t extent = desc.extent(placement[last].axis);
-      extents.insert(extent);
-      is_even = is_even && extent % num_pieces(placement, last) == 0;
-    };
-    for (std::size_t i = 0; i < args.inputs.size(); ++i) look(args.inputs[i], choice.inputs[i]);
-    for (std::size_t i = 0; i < args.outputs.size(); ++i) look(args.outputs[i], choice.outputs[i]);
-    return extents.size() < 2 || is_even;
-  }
-
-  // Where an op takes two tensor axes in step (query heads and the key heads they share), a mesh axis may cut one of them
-  // alone only inside the pieces of those that cut both.
-  bool cuts_nest(const Choice& choice, std::size_t last) const {
-    const std::set<Axis> mine = axes_cut(choice, last);
-    for (std::size_t m = 0; m < last; ++m) {
-      const std::set<Axis> others = axes_cut(choice, m);
-      const bool share =
-          std::any_of(mine.begin(), mine.end(), [&](const Axis& axis) { return others.contains(axis); });
-      if (!share) continue;
-      const bool inside = mesh_.cuts_inside(static_cast<int>(last), static_cast<int>(m));
-      const std::set<Axis>&outer = inside ? others : mine, &inner = inside ? mine : others;
-      if (!std::includes(outer.begin(), outer.end(), inner.begin(), inner.end())) return false;
-    }
-    return true;
-  }
-
-  static std::set<Axis> axes_cut(const Choice& choice, std::size_t m) {
-    std::set<Axis> axes;
-    for (const std::vector<Placement>* placements : {&choice.inputs, &choice.outputs})
-      for (const Placement& placement : *placements)
-        if (placement[m].is_sharded()) axes.insert(placement[m].axis);
-    return axes;
+    return may_shard(rules_, mesh_.axes[last], dim, num_pieces(placement, last, mesh_));
   }
 
   // The cheapest way from any version that the node may use. What is overwritten in place is used where it lies.
@@ -407,6 +370,7 @@ class Parallelizer {
   const ShardingRules& rules_;
   const PersistentTable& known_;
   const LookAlikes alike_;
+  const Users readers_;
   std::vector<Placement> placements_;           // by number
   std::vector<std::vector<Version>> versions_;  // by global value
   std::unordered_map<int, int> by_rule_;        // the placement of outside values that look alike

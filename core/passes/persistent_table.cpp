@@ -2,6 +2,17 @@
 #include "core/passes/persistent_table.h"
 
 namespace takt {
+namespace {
+
+void require_same(const PersistentValue& known, const Value& value, std::string_view program) {
+  TAKT_ASSERT(known.role == value.role && known.desc == value.desc &&
+                  known.global_dims == value.global_dims && known.placement == value.placement,
+              "program ", program, " has '", value.name, "' as ", name_of(value.role), " ", value.desc, " ",
+              to_string(value.placement), ", another program as ", name_of(known.role), " ", known.desc, " ",
+              to_string(known.placement));
+}
+
+}  // namespace
 
 void PersistentTable::add(const Graph& local, std::string_view program) {
   for (const Value& value : local.values()) {
@@ -13,13 +24,14 @@ void PersistentTable::add(const Graph& local, std::string_view program) {
       continue;
     }
     PersistentValue& known = values_[entry->second];
-    TAKT_ASSERT(known.role == value.role && known.desc == value.desc &&
-                    known.global_dims == value.global_dims && known.placement == value.placement,
-                "program ", program, " has '", value.name, "' as ", name_of(value.role), " ", value.desc, " ",
-                to_string(value.placement), ", another program as ", name_of(known.role), " ", known.desc,
-                " ", to_string(known.placement));
+    require_same(known, value, program);
     if (known.of.empty()) known.of = value.of;
   }
+}
+
+void PersistentTable::require(const Graph& local, std::string_view program) const {
+  for (const Value& value : local.values())
+    if (value.role != Role::kIntermediate) require_same(at(value.name), value, program);
 }
 
 const PersistentValue* PersistentTable::find(std::string_view name) const {

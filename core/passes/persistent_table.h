@@ -28,6 +28,8 @@ class PersistentTable {
   // Adds the inputs and persistent values of a parallelized program. Throws kBug, naming program and value, if another
   // program has one of them with another description or placement.
   void add(const Graph& local, std::string_view program);
+  // Checks that the table has the inputs and persistent values of a program like that. Throws kBug as `add` does.
+  void require(const Graph& local, std::string_view program) const;
   // Null if there is none.
   const PersistentValue* find(std::string_view name) const;
   // Throws kBug if there is none.

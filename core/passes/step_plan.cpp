@@ -88,19 +88,16 @@ void require_adjacent(const Graph& graph, const Node& node, const ProgramMemory&
 }  // namespace
 
 void verify(const StepPlan& plan) {
-  PersistentTable again = plan.table;
   for (std::size_t p = 0; p < plan.programs.size(); ++p) {
     const Graph& graph = plan.programs[p].graph;
     verify(graph, "plan");
-    again.add(graph, plan.programs[p].name);
+    plan.table.require(graph, plan.programs[p].name);
     for (const Node& node : graph.nodes()) {
       require_kernel(graph, node);
       require_adjacent(graph, node, plan.arena.programs[p]);
     }
     check_memory(plan.programs[p].name, graph, plan.arena.programs[p], plan.mesh, plan.num_threads);
   }
-  TAKT_ASSERT(again.values().size() == plan.table.values().size(),
-              "the plan's table lacks values of its programs");
   for (const std::vector<Action>* actions : {&plan.start, &plan.step, &plan.evaluate})
     for (const Action& action : *actions)
       TAKT_ASSERT(action.program >= 0 && static_cast<std::size_t>(action.program) < plan.programs.size(),
