@@ -24,10 +24,10 @@ class Reordering {
     }
   }
 
-  Graph run() && {
+  Reordered run() && {
     for (std::size_t n = 0; n < graph_.nodes().size(); ++n)
       if (!is_early_[n]) take(n);
-    return std::move(rewriter_).finish();
+    return {std::move(rewriter_).finish(), std::move(origin_)};
   }
 
  private:
@@ -51,6 +51,7 @@ class Reordering {
   void take(std::size_t n) {
     const Node& node = graph_.nodes()[n];
     rewriter_.copy(node);
+    origin_.push_back(static_cast<int>(n));
     for (const ValueId id : node.outputs)
       for (const NodeId reader : users_.of(id)) {
         const auto r = static_cast<std::size_t>(reader.index);
@@ -63,12 +64,13 @@ class Reordering {
   Rewriter rewriter_;
   std::vector<bool> is_early_;    // by node
   std::vector<int> num_missing_;  // by node: inputs that are not computed yet
-  std::vector<int> outputs_;
+  std::vector<int> outputs_;      // of the graph, sorted
+  std::vector<int> origin_;
 };
 
 }  // namespace
 
-Graph accumulating_early(const Graph& graph) {
+Reordered accumulating_early(const Graph& graph) {
   return Reordering(graph).run();
 }
 

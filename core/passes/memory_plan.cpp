@@ -81,7 +81,7 @@ class Storages {
   std::vector<int> needed_until_;
 };
 
-Lifetimes lifetimes_of(const Graph& graph, const Storages& storages, const Mesh& mesh, int num_threads) {
+Lifetimes lifetimes_of(const Graph& graph, const Storages& storages, std::span<const std::size_t> scratch) {
   const std::size_t num_values = graph.values().size(), num_nodes = graph.nodes().size();
   Lifetimes lives;
   lives.values.resize(num_values);
@@ -101,9 +101,7 @@ Lifetimes lifetimes_of(const Graph& graph, const Storages& storages, const Mesh&
   }
   for (std::size_t n = 0; n < num_nodes; ++n) {
     const auto time = static_cast<int>(n);
-    lives.scratch[n] = {.num_bytes = aligned(scratch_bytes(graph, graph.nodes()[n], mesh, num_threads)),
-                        .first = time,
-                        .last = storages.end(time)};
+    lives.scratch[n] = {.num_bytes = aligned(scratch[n]), .first = time, .last = storages.end(time)};
   }
   return lives;
 }
@@ -133,7 +131,7 @@ std::size_t pack(std::vector<Block*> blocks) {
 
 ProgramMemory plan_program(const Graph& graph, const Storages& storages, const Mesh& mesh, int num_threads,
                            const ArenaPlan& arena) {
-  Lifetimes lives = lifetimes_of(graph, storages, mesh, num_threads);
+  Lifetimes lives = lifetimes_of(graph, storages, scratch_of_nodes(graph, mesh, num_threads));
   ProgramMemory memory;
   memory.num_bytes = pack(lives);
   for (std::size_t v = 0; v < graph.values().size(); ++v) {
@@ -180,8 +178,14 @@ std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh
   return node.op->cpu.scratch_bytes(view);
 }
 
-Lifetimes lifetimes_of(const Graph& graph, const Mesh& mesh, int num_threads) {
-  return lifetimes_of(graph, Storages(graph), mesh, num_threads);
+std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const Mesh& mesh, int num_threads) {
+  std::vector<std::size_t> scratch;
+  for (const Node& node : graph.nodes()) scratch.push_back(scratch_bytes(graph, node, mesh, num_threads));
+  return scratch;
+}
+
+Lifetimes lifetimes_of(const Graph& graph, std::span<const std::size_t> scratch) {
+  return lifetimes_of(graph, Storages(graph), scratch);
 }
 
 std::size_t pack(Lifetimes& lives) {

@@ -56,12 +56,14 @@ struct Lifetimes {
   std::vector<Block> values;   // by value
   std::vector<Block> scratch;  // by node
 };
-Lifetimes lifetimes_of(const Graph& graph, const Mesh& mesh, int num_threads);
+// `scratch`: bytes by node, see scratch_of_nodes.
+Lifetimes lifetimes_of(const Graph& graph, std::span<const std::size_t> scratch);
 // Places all blocks; returns the end of the highest.
 std::size_t pack(Lifetimes& lives);
 
 // Scratch that a node's CPU kernel asks for on any rank.
 std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh, int num_threads);
+std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const Mesh& mesh, int num_threads);
 
 // Values whose lives do not overlap may share storage: sorted by size, each takes the lowest gap that is free
 // for its whole life (Sekiyama et al. 2018, arXiv:1804.10001). Members of an all-reduce bucket are laid side by side.

@@ -78,9 +78,9 @@ class Limits {
 // Chooses the windows: reductions first, from the last one on, then starts from the first on.
 class WindowPlanner {
  public:
-  WindowPlanner(const Graph& graph, const Mesh& mesh, int num_threads, std::int64_t allowed_bytes)
+  WindowPlanner(const Graph& graph, const Mesh& mesh, Lifetimes lives, std::int64_t allowed_bytes)
       : graph_(graph),
-        lives_(lifetimes_of(graph, mesh, num_threads)),
+        lives_(std::move(lives)),
         limits_(graph, lives_),
         profile_(static_cast<int>(graph.nodes().size()) + 1),
         allowed_bytes_(allowed_bytes) {
@@ -201,15 +201,18 @@ class Writer {
                      [](const Window* a, const Window* b) { return a->done < b->done; });
   }
 
-  Graph run() && {
+  Reordered run() && {
     std::size_t next_start = 0, next_done = 0;
     const auto num_nodes = static_cast<int>(graph_.nodes().size());
     for (int slot = 0; slot <= num_nodes; ++slot) {
       while (next_done < dones_.size() && dones_[next_done]->done == slot) finish(*dones_[next_done++]);
       while (next_start < starts_.size() && starts_[next_start]->start == slot) start(*starts_[next_start++]);
-      if (slot < num_nodes && !graph_.node({slot}).op->communicates) rewriter_.copy(graph_.node({slot}));
+      if (slot < num_nodes && !graph_.node({slot}).op->communicates) {
+        rewriter_.copy(graph_.node({slot}));
+        origin_.push_back(slot);
+      }
     }
-    return std::move(rewriter_).finish();
+    return {std::move(rewriter_).finish(), std::move(origin_)};
   }
 
  private:
@@ -217,18 +220,78 @@ class Writer {
     Node node = graph_.node({window.node});
     node.stream = window.stream;
     rewriter_.copy_as(std::move(node), graph_.node({window.node}).outputs);
+    origin_.push_back(window.node);
   }
 
   void finish(const Window& window) {
     const Node& node = graph_.node({window.node});
     rewriter_.copy_as({.op = &done_op(), .name = node.name, .inputs = node.outputs, .tag = node.tag},
                       node.outputs);
+    origin_.push_back(-1);
   }
 
   const Graph& graph_;
   Rewriter rewriter_;
+  std::vector<int> origin_;
   const std::vector<Window>& windows_;
   std::vector<const Window*> starts_, dones_;
+};
+
+// The most bytes that are alive at once.
+std::int64_t peak_of(const Lifetimes& lives) {
+  std::vector<std::int64_t> change(lives.scratch.size() + 2);
+  for (const std::vector<Block>* blocks : {&lives.values, &lives.scratch})
+    for (const Block& block : *blocks) {
+      change[static_cast<std::size_t>(block.first)] += static_cast<std::int64_t>(block.num_bytes);
+      change[static_cast<std::size_t>(block.last) + 1] -= static_cast<std::int64_t>(block.num_bytes);
+    }
+  std::int64_t alive = 0, most = 0;
+  for (const std::int64_t bytes : change) most = std::max(most, alive += bytes);
+  return most;
+}
+
+// Packing leaves gaps, so that a program may need more than is alive at once. Both are held to what the blocking order
+// takes: where a schedule leaves larger gaps, it is made again with less alive.
+class Scheduler {
+ public:
+  Scheduler(const Graph& graph, const Mesh& mesh, int num_threads, std::size_t extra_bytes)
+      : graph_(graph),
+        mesh_(mesh),
+        scratch_(scratch_of_nodes(graph, mesh, num_threads)),
+        extra_bytes_(static_cast<std::int64_t>(extra_bytes)) {}
+
+  Graph run() const {
+    constexpr int kTries = 3;
+    Lifetimes blocking = lifetimes_of(graph_, scratch_);
+    std::int64_t alive = peak_of(blocking) + extra_bytes_, allowed = alive;
+    const Reordered early = accumulating_early(graph_);
+    const std::vector<std::size_t> scratch = moved(scratch_, early.origin);
+    const Lifetimes lives = lifetimes_of(early.graph, scratch);
+    for (int i = 0; i < kTries; ++i) {
+      const std::vector<Window> windows = WindowPlanner(early.graph, mesh_, lives, alive).longest();
+      Reordered result = Writer(early.graph, windows).run();
+      Lifetimes result_lives = lifetimes_of(result.graph, moved(scratch, result.origin));
+      const auto needed = static_cast<std::int64_t>(pack(result_lives));
+      if (i == 0 && needed > allowed) allowed = static_cast<std::int64_t>(pack(blocking)) + extra_bytes_;
+      if (needed <= allowed) return std::move(result.graph);
+      alive -= needed - allowed;
+    }
+    return Writer(graph_, WindowPlanner(graph_, mesh_, blocking, 0).shortest()).run().graph;
+  }
+
+ private:
+  // Scratch of nodes that were numbered otherwise; a done, which is new, has none.
+  static std::vector<std::size_t> moved(const std::vector<std::size_t>& scratch,
+                                        const std::vector<int>& origin) {
+    std::vector<std::size_t> now;
+    for (const int n : origin) now.push_back(n < 0 ? 0 : scratch[static_cast<std::size_t>(n)]);
+    return now;
+  }
+
+  const Graph& graph_;
+  const Mesh& mesh_;
+  std::vector<std::size_t> scratch_;  // by node
+  std::int64_t extra_bytes_;
 };
 
 }  // namespace
@@ -244,24 +307,7 @@ int stream_of(const Mesh& mesh, const MeshAxisNames& mesh_axes) {
 }
 
 Graph scheduled(const Graph& graph, const Mesh& mesh, int num_threads, std::size_t extra_bytes) {
-  const auto packed_bytes = [&](const Graph& program) {
-    Lifetimes lives = lifetimes_of(program, mesh, num_threads);
-    return static_cast<std::int64_t>(pack(lives));
-  };
-  const std::int64_t allowed = packed_bytes(graph) + static_cast<std::int64_t>(extra_bytes);
-  const Graph early = accumulating_early(graph);
-  // Packing leaves gaps, so that more may be needed than is alive at once: then less is allowed to be.
-  constexpr int kTries = 3;
-  std::int64_t alive = allowed;
-  for (int i = 0; i < kTries; ++i) {
-    const std::vector<Window> windows = WindowPlanner(early, mesh, num_threads, alive).longest();
-    Graph result = Writer(early, windows).run();
-    const std::int64_t excess = packed_bytes(result) - allowed;
-    if (excess <= 0) return result;
-    alive -= excess;
-  }
-  const std::vector<Window> windows = WindowPlanner(graph, mesh, num_threads, 0).shortest();
-  return Writer(graph, windows).run();
+  return Scheduler(graph, mesh, num_threads, extra_bytes).run();
 }
 
 }  // namespace takt
