@@ -2,12 +2,10 @@
 // of each other before and beside that.
 #pragma once
 
-#include <cstddef>
 #include <memory>
 
 #include "collectives/device_communicator.h"
 #include "collectives/nccl_settings.h"
-#include "core/base/owned.h"
 
 namespace takt {
 
@@ -22,10 +20,5 @@ std::unique_ptr<DeviceCommunicator> make_nccl_communicator(const BackendRanks& r
 
 // Registered as "nccl".
 std::unique_ptr<Communicator> make_nccl(const BackendRanks& ranks);
-
-void release_nccl_memory(void* memory) noexcept;
-using NcclMemory = Owned<void*, release_nccl_memory>;
-// Memory of the current device that all kinds of registration take. At least num_bytes. Throws kMemory.
-NcclMemory allocate_nccl_memory(std::size_t num_bytes);
 
 }  // namespace takt

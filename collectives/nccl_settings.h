@@ -15,15 +15,16 @@ struct NcclSettings {
   // How memory given to register_memory becomes known to NCCL. kLocal: network cards and peers reach it directly, which
   // saves the copies through NCCL's own buffers and with them multiprocessors (user buffer registration). kSymmetric: the
   // same, at the same place on all ranks, for the kernels that use multimem instructions of the NVLink switch and need few
-  // multiprocessors; wants memory of allocate_nccl_memory. kNone: for looking whether registration is to blame.
+  // multiprocessors; wants memory of ncclMemAlloc (ArenaKind::kRegistrable). kNone: for looking whether registration is to blame.
   enum class Registration { kNone, kLocal, kSymmetric };
 
   // What NCCL weighs a call by. kEfficiency: fewer multiprocessors where bandwidth allows, for calls that run beside
   // matmuls. kZero: copy engines instead of multiprocessors where the memory is registered symmetrically.
   enum class CtaPolicy { kDefault, kEfficiency, kZero };
 
-  double connect_timeout_s = 300;  // a thousand ranks meet in tens of seconds; what takes longer is a firewall
-  double call_timeout_s = 540;     // 0.9 of guard.hang_timeout: the error comes before the watchdog's end
+  double connect_timeout_s =
+      300;                      // a thousand ranks meet in tens of seconds; what takes longer is a firewall
+  double call_timeout_s = 540;  // 0.9 of guard.hang_timeout: the error comes before the watchdog's end
 
   // Ranks that meet through one unique id. One id is one socket that all connect to, and its rank becomes slow from some
   // hundreds of ranks on; each further id takes its share.
