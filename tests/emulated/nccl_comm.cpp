@@ -304,7 +304,8 @@ bool Comm::meet(Meeting& meeting) {
     meeting.generation.fetch_add(1);
     futex_wake(meeting.generation, INT_MAX, true);
   } else {
-    const WaitForPeers waiting;
+    std::optional<WaitForPeers> waiting;
+    if (is_on_stream()) waiting.emplace();
     const double start_s = now_s();
     while (meeting.generation == generation)
       if (!sleep(meeting.generation, generation, start_s, "")) return false;

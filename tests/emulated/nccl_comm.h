@@ -140,6 +140,9 @@ struct Batch {
 };
 ncclResult_t launch(Batch& batch);
 
+// Whether the calling thread runs an operation of a communicator, and not a call of the host.
+bool is_on_stream();
+
 // Communicators of this process.
 std::vector<std::shared_ptr<Comm>> all_comms();
 double now_s();

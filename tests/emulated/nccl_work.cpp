@@ -13,6 +13,8 @@ namespace {
 
 constexpr long kNap_us = 20000;
 
+thread_local bool runs_operation = false;
+
 bool is_with(const Work& work, int peer) {
   return std::any_of(work.messages.begin(), work.messages.end(),
                      [&](const Message& message) { return message.peer == peer; });
@@ -35,6 +37,10 @@ void add_ranges(Operation& operation, const Work& work, int rank, int num_ranks)
 }
 
 }  // namespace
+
+bool is_on_stream() {
+  return runs_operation;
+}
 
 ncclResult_t Comm::queue(cudaStream_t stream, std::shared_ptr<const Work> work) {
   Operation operation{.name = name_of(work->call.kind), .run = {}, .reads = {}, .writes = {}, .prepare = {}};
@@ -70,7 +76,9 @@ bool Comm::is_wanted(const Work& work, uint64_t sequence) {
 }
 
 void Comm::run(const Work& work, uint64_t sequence) {
+  runs_operation = true;
   if (is_turn_of(sequence)) execute(work, sequence);
+  runs_operation = false;
   {
     const Lock lock(mutex_);
     queued_.erase(sequence);
