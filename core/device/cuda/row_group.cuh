@@ -1,0 +1,90 @@
+// The threads that share a row: a warp, with several rows a block, or a whole block. Sums and maxima over them are a fixed
+// tree, so that results do not depend on the run.
+#pragma once
+
+#include <cfloat>
+#include <cstdint>
+
+#include "core/device/cuda/grid.h"
+#include "core/device/cuda/pack.cuh"
+
+namespace takt::cuda {
+
+struct Sum {
+  template <class T>
+  __device__ __forceinline__ T operator()(T a, T b) const {
+    return a + b;
+  }
+  static constexpr float kStart = 0.0f;
+};
+struct Max {
+  __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
+  static constexpr float kStart = -FLT_MAX;
+};
+
+// Over the 32 lanes of a full warp; every lane gets it. The lanes' pairs are the same from both sides, so that all lanes
+// get the same bits.
+template <class T, class Op>
+__device__ __forceinline__ T over_warp(T x, const Op& op) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) x = op(x, __shfl_xor_sync(0xFFFFFFFFu, x, distance));
+  return x;
+}
+
+// Over the kThreads threads of a row, 32 or a block along x; every one of them gets it.
+template <int kThreads, class T, class Op>
+__device__ __forceinline__ T over_row(T x, const Op& op) {
+  x = over_warp(x, op);
+  if constexpr (kThreads > 32) {
+    __shared__ T of_warps[kThreads / 32];
+    if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = of_warps[0];
+#pragma unroll
+    for (int warp = 1; warp < kThreads / 32; ++warp) x = op(x, of_warps[warp]);
+    __syncthreads();  // the next call writes again
+  }
+  return x;
+}
+
+// The row of the calling thread, which may be one past the last: then its whole warp has none.
+__device__ __forceinline__ std::int64_t row_of_thread() {
+  return static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
+}
+
+// Calls f(c) for the starts c of this thread's packs of a row of `width` elements, a multiple of kWidth.
+template <int kThreads, int kWidth, class F>
+__device__ __forceinline__ void over_packs(int width, const F& f) {
+  for (int c = static_cast<int>(threadIdx.x) * kWidth; c < width; c += kThreads * kWidth) f(c);
+}
+
+// How a kernel of rows is launched.
+struct RowLaunch {
+  dim3 grid, block;
+};
+
+template <int kThreads>
+RowLaunch row_launch(std::int64_t num_rows) {
+  constexpr int kRowsABlock = kThreads == 32 ? 4 : 1;
+  return {dim3(blocks_of(divide_up(num_rows, kRowsABlock))), dim3(kThreads, kRowsABlock)};
+}
+
+template <int kValue>
+struct Constant {
+  static constexpr int value = kValue;
+};
+
+// Calls f(threads, pack width), constants, for rows of this width: a warp up to 1024 elements, else a block; packs of
+// `kWidth` if all `pointers` are aligned and rows are whole packs, else single elements.
+template <int kWidth, class F, class... Pointers>
+void with_row_shape(std::int64_t width, const F& f, const Pointers*... pointers) {
+  constexpr std::int64_t kLongestOfWarp = 1024;
+  TAKT_ASSERT(width <= 0x3FFFFFFF, "cuda: rows of ", width, " elements; kernels count them in 32 bits");
+  const bool packed = width % kWidth == 0 && (is_aligned(pointers) && ...);
+  const auto with_width = [&](auto threads) {
+    packed ? f(threads, Constant<kWidth>()) : f(threads, Constant<1>());
+  };
+  width <= kLongestOfWarp ? with_width(Constant<32>()) : with_width(Constant<kBlockThreads>());
+}
+
+}  // namespace takt::cuda
