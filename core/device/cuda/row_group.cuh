@@ -4,8 +4,11 @@
 
 #include <cfloat>
 #include <cstdint>
+#include <type_traits>
 
+#include "core/base/tensor.h"
 #include "core/device/cuda/grid.h"
+#include "core/device/cuda/launch.h"
 #include "core/device/cuda/pack.cuh"
 
 namespace takt::cuda {
@@ -58,15 +61,13 @@ __device__ __forceinline__ void over_packs(int width, const F& f) {
   for (int c = static_cast<int>(threadIdx.x) * kWidth; c < width; c += kThreads * kWidth) f(c);
 }
 
-// How a kernel of rows is launched.
-struct RowLaunch {
-  dim3 grid, block;
+// A tensor as rows along its last axis.
+struct RowShape {
+  std::int64_t num_rows = 0, width = 0;
 };
-
-template <int kThreads>
-RowLaunch row_launch(std::int64_t num_rows) {
-  constexpr int kRowsABlock = kThreads == 32 ? 4 : 1;
-  return {dim3(blocks_of(divide_up(num_rows, kRowsABlock))), dim3(kThreads, kRowsABlock)};
+inline RowShape row_shape(const TensorDesc& x) {
+  const std::int64_t width = x.dims.back().extent;
+  return {x.num_elements() / width, width};
 }
 
 template <int kValue>
@@ -74,17 +75,30 @@ struct Constant {
   static constexpr int value = kValue;
 };
 
-// Calls f(threads, pack width), constants, for rows of this width: a warp up to 1024 elements, else a block; packs of
-// `kWidth` if all `pointers` are aligned and rows are whole packs, else single elements.
-template <int kWidth, class F, class... Pointers>
-void with_row_shape(std::int64_t width, const F& f, const Pointers*... pointers) {
+template <class T>
+bool is_pack_aligned(const T& argument) {
+  if constexpr (std::is_pointer_v<T>)
+    return is_aligned(argument);
+  else
+    return true;
+}
+
+// Queues kernel_of(threads, width), two Constants, as kernel(num_rows, width, arguments..). A row has a warp up to 1024
+// elements, with four rows a block, else a block of its own; its threads move packs of kWidth elements where all pointers
+// are aligned and rows are whole packs, else single ones.
+template <int kWidth, class KernelOf, class... Arguments>
+void launch_rows(const KernelOf& kernel_of, const RowShape& rows, void* stream,
+                 const Arguments&... arguments) {
   constexpr std::int64_t kLongestOfWarp = 1024;
-  TAKT_ASSERT(width <= 0x3FFFFFFF, "cuda: rows of ", width, " elements; kernels count them in 32 bits");
-  const bool packed = width % kWidth == 0 && (is_aligned(pointers) && ...);
-  const auto with_width = [&](auto threads) {
-    packed ? f(threads, Constant<kWidth>()) : f(threads, Constant<1>());
+  TAKT_ASSERT(rows.width <= 0x3FFFFFFF, "cuda: rows of ", rows.width, " elements are counted in 32 bits");
+  const bool packed = rows.width % kWidth == 0 && (is_pack_aligned(arguments) && ...);
+  const auto launch_with = [&](auto threads) {
+    constexpr int kThreads = decltype(threads)::value, kRowsABlock = kThreads == 32 ? 4 : 1;
+    launch(packed ? kernel_of(threads, Constant<kWidth>()) : kernel_of(threads, Constant<1>()),
+           dim3(blocks_of(divide_up(rows.num_rows, kRowsABlock))), dim3(kThreads, kRowsABlock), 0,
+           static_cast<cudaStream_t>(stream), rows.num_rows, rows.width, arguments...);
   };
-  width <= kLongestOfWarp ? with_width(Constant<32>()) : with_width(Constant<kBlockThreads>());
+  rows.width <= kLongestOfWarp ? launch_with(Constant<32>()) : launch_with(Constant<kBlockThreads>());
 }
 
 }  // namespace takt::cuda
