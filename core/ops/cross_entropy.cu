@@ -91,10 +91,12 @@ __global__ void __launch_bounds__(kBlockThreads)
 template <class F>
 Kernel with_types(const TensorDesc& logits, const TensorDesc& per_token, const F& f) {
   return with_floating(per_token.dtype, [&](auto s) -> Kernel {
-    if constexpr (sizeof(s) == sizeof(float))
+    if constexpr (sizeof(s) == sizeof(float)) {
       return with_floating(logits.dtype, [&](auto x) -> Kernel { return f(x, s); });
-    TAKT_ASSERT(logits.dtype == per_token.dtype, "cuda: logits ", logits, " with ", per_token);
-    return f(s, s);
+    } else {
+      TAKT_ASSERT(logits.dtype == per_token.dtype, "cuda: logits ", logits, " with ", per_token);
+      return f(s, s);
+    }
   });
 }
 
