@@ -15,7 +15,8 @@
 
 // Dynamic shared memory of a kernel, as a pointer: TAKT_DYNAMIC_SHARED(float, tile);
 #if defined(TAKT_CUDA_EMULATED)
-#define TAKT_DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(::cuemu::dyn_shared)
+#define TAKT_DYNAMIC_SHARED(type, name) \
+  type* name = reinterpret_cast<type*>(::takt::emulated::dynamic_shared())
 #else
 #define TAKT_DYNAMIC_SHARED(type, name)                                 \
   extern __shared__ __align__(16) unsigned char takt_dynamic_shared_[]; \
@@ -37,7 +38,7 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t sh
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
 #if defined(TAKT_CUDA_EMULATED)
-  ::cuemu::Bind<Parameters...>::now(kernel);  // tells the emulated device how to call this kernel
+  ::takt::emulated::bind(kernel);  // tells the emulated device how to call this kernel; from a forced include
 #endif
   [&](Parameters... parameters) {
     void* pointers[] = {const_cast<void*>(static_cast<const void*>(&parameters))..., nullptr};
