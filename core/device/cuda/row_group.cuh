@@ -18,10 +18,12 @@ struct Sum {
   __device__ __forceinline__ T operator()(T a, T b) const {
     return a + b;
   }
+  using Wide = double;  // of long sums
   static constexpr float kStart = 0.0f;
 };
 struct Max {
   __device__ __forceinline__ float operator()(float a, float b) const { return fmaxf(a, b); }
+  using Wide = float;
   static constexpr float kStart = -FLT_MAX;
 };
 
@@ -64,10 +66,11 @@ __device__ __forceinline__ void over_packs(int width, const F& f) {
 // A tensor as rows along its last axis.
 struct RowShape {
   std::int64_t num_rows = 0, width = 0;
+  bool packable = true;  // as far as the shape goes, rows start at whole packs
 };
 inline RowShape row_shape(const TensorDesc& x) {
   const std::int64_t width = x.dims.back().extent;
-  return {x.num_elements() / width, width};
+  return {.num_rows = x.num_elements() / width, .width = width};
 }
 
 template <int kValue>
@@ -85,13 +88,13 @@ bool is_pack_aligned(const T& argument) {
 
 // Queues kernel_of(threads, width), two Constants, as kernel(num_rows, width, arguments..). A row has a warp up to 1024
 // elements, with four rows a block, else a block of its own; its threads move packs of kWidth elements where all pointers
-// are aligned and rows are whole packs, else single ones.
+// are aligned and all rows whole packs, else single ones.
 template <int kWidth, class KernelOf, class... Arguments>
 void launch_rows(const KernelOf& kernel_of, const RowShape& rows, void* stream,
                  const Arguments&... arguments) {
   constexpr std::int64_t kLongestOfWarp = 1024;
   TAKT_ASSERT(rows.width <= 0x3FFFFFFF, "cuda: rows of ", rows.width, " elements are counted in 32 bits");
-  const bool packed = rows.width % kWidth == 0 && (is_pack_aligned(arguments) && ...);
+  const bool packed = rows.packable && rows.width % kWidth == 0 && (is_pack_aligned(arguments) && ...);
   const auto launch_with = [&](auto threads) {
     constexpr int kThreads = decltype(threads)::value, kRowsABlock = kThreads == 32 ? 4 : 1;
     launch(packed ? kernel_of(threads, Constant<kWidth>()) : kernel_of(threads, Constant<1>()),
