@@ -150,23 +150,10 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
       }
 }
 
-AttentionShape shape_of(const KernelNode& node, const TensorDesc& q, const TensorDesc& k) {
-  const AxisRange heads = node.range(q, "heads"), kv = node.range(k, "kv_heads");
-  AttentionShape shape{.batch = q.extent("batch"),
-                       .seq = q.extent("seq"),
-                       .heads = q.extent("heads"),
-                       .kv_heads = k.extent("kv_heads"),
-                       .width = q.extent("head_dim")};
-  shape.group = heads.num_global / kv.num_global;
-  shape.first_head = heads.offset;
-  shape.first_kv_head = kv.offset;
-  return shape;
-}
-
 Kernel cpu(const KernelNode& node) {
   return with_floating(node.input(0).dtype, [&](auto type) -> Kernel {
     using T = decltype(type);
-    return [shape = shape_of(node, node.input(0), node.input(1)),
+    return [shape = attention_shape(node, node.input(0), node.input(1)),
             threads = node.num_threads](const KernelArgs& k) {
       attention_forward<T>(shape, {k.input<T>(0), k.input<T>(1), k.input<T>(2)}, k.output<T>(0),
                            k.output<float>(1), static_cast<float*>(k.scratch), threads);
@@ -175,14 +162,14 @@ Kernel cpu(const KernelNode& node) {
 }
 
 std::size_t scratch(const KernelNode& node) {
-  const AttentionShape shape = shape_of(node, node.input(0), node.input(1));
+  const AttentionShape shape = attention_shape(node, node.input(0), node.input(1));
   return attention_scratch_bytes(shape, node.input(0).dtype, false, node.num_threads);
 }
 
 Kernel cpu_grad(const KernelNode& node) {
   return with_floating(node.input(0).dtype, [&](auto type) -> Kernel {
     using T = decltype(type);
-    return [shape = shape_of(node, node.input(1), node.input(2)),
+    return [shape = attention_shape(node, node.input(1), node.input(2)),
             threads = node.num_threads](const KernelArgs& k) {
       attention_backward<T>(shape, {k.input<T>(1), k.input<T>(2), k.input<T>(3)},
                             {k.input<T>(0), k.input<T>(4), k.input<float>(5)},
@@ -193,7 +180,7 @@ Kernel cpu_grad(const KernelNode& node) {
 }
 
 std::size_t scratch_grad(const KernelNode& node) {
-  const AttentionShape shape = shape_of(node, node.input(1), node.input(2));
+  const AttentionShape shape = attention_shape(node, node.input(1), node.input(2));
   return attention_scratch_bytes(shape, node.input(1).dtype, true, node.num_threads);
 }
 
@@ -231,6 +218,7 @@ const OpDef& attention_op() {
                            .placements = placements,
                            .reference = reference,
                            .cpu = {.prepare = cpu, .scratch_bytes = scratch, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(attention),
                            .samples = samples(false)};
   return op;
 }
@@ -243,6 +231,7 @@ const OpDef& attention_grad_op() {
                            .f32_inputs = {5},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad, .scratch_bytes = scratch_grad, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(attention_grad),
                            .samples = samples(true)};
   return op;
 }

@@ -212,6 +212,19 @@ void forward_task(const AttentionShape& s, const AttentionInputs<T>& in, T* y, f
 
 }  // namespace
 
+AttentionShape attention_shape(const KernelNode& node, const TensorDesc& q, const TensorDesc& k) {
+  const AxisRange heads = node.range(q, "heads"), kv = node.range(k, "kv_heads");
+  AttentionShape shape{.batch = q.extent("batch"),
+                       .seq = q.extent("seq"),
+                       .heads = q.extent("heads"),
+                       .kv_heads = k.extent("kv_heads"),
+                       .width = q.extent("head_dim")};
+  shape.group = heads.num_global / kv.num_global;
+  shape.first_head = heads.offset;
+  shape.first_kv_head = kv.offset;
+  return shape;
+}
+
 std::size_t attention_scratch_bytes(const AttentionShape& s, DType dtype, bool backward, int num_threads) {
   const std::int64_t floats =
       dtype == DType::kBF16 ? floats_a_thread<BF16>(s, backward) : floats_a_thread<float>(s, backward);

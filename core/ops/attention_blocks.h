@@ -1,10 +1,11 @@
-// The CPU kernels of attention: blocks of 64 queries by 64 keys, online softmax.
+// The sizes of attention on a rank, and its CPU kernels: blocks of 64 queries by 64 keys, online softmax.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "core/base/tensor.h"
+#include "core/graph/op.h"
 
 namespace takt {
 
@@ -16,6 +17,9 @@ struct AttentionShape {
   // The local key head that a local query head uses.
   std::int64_t kv_head(std::int64_t head) const { return (first_head + head) / group - first_kv_head; }
 };
+
+// What a rank computes of a node with these queries and keys.
+AttentionShape attention_shape(const KernelNode& node, const TensorDesc& q, const TensorDesc& k);
 
 // T is float or BF16; sums and statistics are f32 in both. bf16 heads are widened to f32 copies in the thread's scratch,
 // block by block as they are needed: about 1/100 of a FLOP a FLOP.

@@ -39,15 +39,18 @@ CudnnDescriptor operation_graph(const CudnnGraph& graph, const CudnnTarget& targ
   return operations;
 }
 
-// The engines that the heuristic offers, the best first.
+// The engines that the heuristic offers, the best first; if it has none at all, why.
 std::vector<CudnnDescriptor> engine_configs(const CudnnDescriptor& operations, const CudnnTarget& target,
-                                            cudnnBackendHeurMode_t mode) {
+                                            cudnnBackendHeurMode_t mode, std::string& refusal) {
   CudnnDescriptor heuristic(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
   heuristic.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, operations.handle())
       .set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, mode);
   if (target.device_properties != nullptr)
     heuristic.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, target.device_properties);
-  if (!heuristic.try_to_finalize().empty()) return {};
+  if (const std::string reason = heuristic.try_to_finalize(); !reason.empty()) {
+    refusal += reason + "\n";
+    return {};
+  }
   std::vector<CudnnDescriptor> configs;
   std::vector<cudnnBackendDescriptor_t> handles;
   const std::int64_t most =
@@ -266,7 +269,7 @@ CudnnPlanning plan_cudnn_graph(CudnnGraph graph, const CudnnTarget& target, std:
   CudnnDescriptor operations = operation_graph(graph, target);
   CudnnPlanning planning;
   for (const auto mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
-    for (CudnnDescriptor& config : engine_configs(operations, target, mode)) {
+    for (CudnnDescriptor& config : engine_configs(operations, target, mode, planning.refusal)) {
       CudnnDescriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
       std::string reason = refusal_of(plan, config, target, workspace_limit);
       if (reason.empty()) {
