@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <string>
 
@@ -85,15 +86,15 @@ std::string element_problem(const MatmulProblem& p, const MatmulPointers& at) {
 
 Operation operation_of(const MatmulProblem& p, const MatmulPointers& at, void* workspace,
                        std::size_t workspace_bytes) {
-  Operation operation{.name = "cublasLtMatmul",
-                      .run =
-                          [=] {
-                            if (workspace_bytes > 0) std::memset(workspace, 0xFF, workspace_bytes);
-                            multiply(p, at);
-                            return cudaSuccess;
-                          },
-                      .reads = {{at.a, span_bytes(p.a)}, {at.b, span_bytes(p.b)}},
-                      .writes = {{at.d, span_bytes(p.d)}}};
+  Operation operation;
+  operation.name = "cublasLtMatmul";
+  operation.run = [=] {
+    if (workspace_bytes > 0) std::memset(workspace, 0xFF, workspace_bytes);
+    multiply(p, at);
+    return cudaSuccess;
+  };
+  operation.reads = {{at.a, span_bytes(p.a)}, {at.b, span_bytes(p.b)}};
+  operation.writes = {{at.d, span_bytes(p.d)}};
   if (at.beta != 0) operation.reads.push_back({at.c, span_bytes(p.c)});
   if (workspace_bytes > 0) operation.writes.push_back({workspace, workspace_bytes});
   const auto batches = static_cast<std::size_t>(p.d.num_batches - 1);
@@ -174,7 +175,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
         .alignments = {wish.alignment_a, wish.alignment_b, wish.alignment_c, wish.alignment_d}};
     cublasLtMatmulHeuristicResult_t& result = results[(*num_found)++];
     result = {};
-    std::memcpy(&result.algo, &algorithm, sizeof algorithm);
+    result.algo = std::bit_cast<cublasLtMatmulAlgo_t>(algorithm);
     result.workspaceSize = kWorkspaceBytes[number];
     result.state = CUBLAS_STATUS_SUCCESS;
     result.wavesCount = 1.0f;
@@ -189,8 +190,7 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t de
   const MatmulProblem problem{descriptor_of(desc), layout_of(a), layout_of(b), layout_of(c), layout_of(d)};
   if (const MatmulRefusal refusal = refusal_of(problem); !refusal.reason.empty())
     return refuse(refusal.status, refusal.reason);
-  Algorithm algorithm;
-  std::memcpy(&algorithm, algo, sizeof algorithm);
+  const auto algorithm = std::bit_cast<Algorithm>(*algo);
   if (algorithm.mark != kMark || algorithm.number >= kWorkspaceBytes.size() ||
       algorithm.problem != hash_of(problem))
     return refuse(CUBLAS_STATUS_NOT_SUPPORTED, "the algorithm was made for another problem");
@@ -228,8 +228,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
   const MatmulPointers at{a, b, c, d, *static_cast<const float*>(alpha), *static_cast<const float*>(beta)};
   std::string reason = element_problem(problem, at);
   if (algo != nullptr && reason.empty()) {
-    Algorithm algorithm;
-    std::memcpy(&algorithm, algo, sizeof algorithm);
+    const auto algorithm = std::bit_cast<Algorithm>(*algo);
     reason = algorithm_problem(algorithm, problem, at, workspace, workspace_bytes);
   }
   if (!reason.empty()) return refuse_run(CUBLAS_STATUS_INVALID_VALUE, reason);
