@@ -88,6 +88,7 @@ Operation operation_of(const MatmulProblem& p, const MatmulPointers& at, void* w
                        std::size_t workspace_bytes) {
   Operation operation;
   operation.name = "cublasLtMatmul";
+  operation.instrumented = true;
   operation.run = [=] {
     if (workspace_bytes > 0) std::memset(workspace, 0xFF, workspace_bytes);
     multiply(p, at);
