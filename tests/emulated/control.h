@@ -73,6 +73,8 @@ Counters counters();
 
 // The call named `call`, after `after` more of them went well, fails once with `code`, the library's own. Any thread.
 //   inject("cudaMalloc", cudaErrorMemoryAllocation, 3);     inject("ncclAllReduce", ncclSystemError);
+// With ".run" the fault happens on the stream, when the call's operation runs, and breaks the device:
+//   inject("kernel.run", cudaErrorIllegalAddress);          inject("cudaMemcpyAsync.run", cudaErrorECCUncorrectable);
 void inject(std::string_view call, int code, uint64_t after = 0);
 
 // Mutation: the n-th cudaStreamWaitEvent from now on (the first is 0) orders nothing, whether it is queued or becomes

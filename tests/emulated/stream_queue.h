@@ -40,17 +40,18 @@ using Run = std::function<cudaError_t()>;
 
 struct Operation {
   std::string name;  // for diagnoses: the call's name
-  Run run;           // the same work at every occurrence, or:
-  std::vector<Range>
-      reads;  // checked to be alive when the operation runs; announced to ThreadSanitizer, unless
-  std::vector<Range> writes;  // the work is instrumented itself
-  bool instrumented =
-      false;  // true: `run` is compiled with the sanitizer, which sees its accesses without help
+  Run run = {};      // the same work at every occurrence, or see prepare
+
+  // Checked to be alive when the operation runs, and announced to ThreadSanitizer, unless the work is instrumented itself:
+  // compiled with the sanitizer, which then sees its accesses without help.
+  std::vector<Range> reads = {};
+  std::vector<Range> writes = {};
+  bool instrumented = false;
 
   // Instead of `run`, for work that has state per occurrence (the place in a communicator's sequence). Called by the host
   // thread each time that the operation enters a queue: once by enqueue(), or, captured, once by every launch of the
   // graph, in the order of capture. The ticket is that of this occurrence. Never called under a lock.
-  std::function<Run(const Ticket&)> prepare;
+  std::function<Run(const Ticket&)> prepare = {};
 };
 
 // Queues `operation`, or captures it. Fails with the sticky error of a broken device; with the error that a real device
