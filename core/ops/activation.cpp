@@ -9,7 +9,6 @@
 
 #include <cmath>
 
-#include "core/ops/builders.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 #include "core/ops/vector_math.h"
@@ -37,22 +36,17 @@ struct Gelu {
   }
 };
 
-void require_kind(const OpArgs& args) {
+// x, or x and dy, alike.
+std::vector<TensorDesc> infer(const OpArgs& args) {
   const std::string& kind = args.attrs.text("kind");
   TAKT_REQUIRE(kind == "silu" || kind == "gelu", "activation '", args.name, "': kind is '", kind,
                "'; silu and gelu are known");
+  infer_floating(args);
+  return infer_alike(args);
 }
 
-std::vector<TensorDesc> infer(const OpArgs& args) {
-  require_kind(args);
-  TAKT_REQUIRE(is_floating(args.input(0).dtype), "activation '", args.name, "': x must be floating, got ",
-               args.input(0));
-  return {args.input(0)};
-}
-
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  return {activation_grad(args.graph, args.node.inputs[0], args.output_grads[0].value(),
-                          args.node.attrs.text("kind"), "d." + args.node.name)};
+Gradients grad(const GradArgs& args) {
+  return append_gradient(args, activation_grad_op(), {args.node.inputs[0], dy_of(args)}, args.node.attrs);
 }
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -62,13 +56,6 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
 
 Kernel cpu(const KernelNode& node) {
   return activation_kernel(node.attrs.text("kind"), node);
-}
-
-std::vector<TensorDesc> infer_grad(const OpArgs& args) {
-  require_kind(args);
-  TAKT_REQUIRE(args.input(0) == args.input(1), "activation_grad '", args.name, "': x is ", args.input(0),
-               ", dy is ", args.input(1));
-  return {args.input(0)};
 }
 
 void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -83,18 +70,10 @@ Kernel cpu_grad(const KernelNode& node) {
   return elementwise_kernel<2>(node, [](float x, float dy) { return Gelu::slope(x) * dy; });
 }
 
-std::vector<Sample> samples(bool with_grad) {
-  std::vector<Sample> samples;
-  for (const std::string kind : {"silu", "gelu"})
-    samples.push_back({.name = kind, .build = [kind, with_grad](Graph& g) {
-                         const TensorDesc desc{{{"batch", 4}, {"mlp", 12}}, DType::kF32};
-                         const ValueId x = g.input("x", desc);
-                         if (with_grad)
-                           activation_grad(g, x, g.input("dy", desc), kind, "dx");
-                         else
-                           activation(g, x, kind, "y");
-                       }});
-  return samples;
+Sample sample(const std::string& kind) {
+  return {.name = kind, .build = [kind](Graph& g) {
+            activation(g, g.input("x", {{{"batch", 4}, {"mlp", 12}}}), kind, "y");
+          }};
 }
 
 }  // namespace
@@ -126,19 +105,19 @@ const OpDef& activation_op() {
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
                            .may_overwrite_input = true,
-                           .samples = samples(false)};
+                           .samples = {sample("silu"), sample("gelu")}};
   return op;
 }
 
 const OpDef& activation_grad_op() {
   static const OpDef op = {.name = "activation_grad",
-                           .infer = infer_grad,
+                           .infer = infer,
                            .flops_per_element = 10,
                            .placement = {.linear_in = {{1}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad, .bf16 = true},
                            .may_overwrite_input = true,
-                           .samples = samples(true)};
+                           .samples = with_gradient({sample("silu"), sample("gelu")})};
   return op;
 }
 

@@ -5,7 +5,6 @@
 // Cost      one FLOP an element and term, counted for two terms. Memory bound.
 #include <algorithm>
 
-#include "core/ops/builders.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 
@@ -26,14 +25,11 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
   return {x};
 }
 
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  const ValueId dy = args.output_grads[0].value();
-  std::vector<std::optional<ValueId>> grads;
+Gradients grad(const GradArgs& args) {
+  const ValueId dy = dy_of(args);
+  Gradients grads;
   for (const ValueId term : args.node.inputs) {
-    const Dims& dims = args.graph.value(term).desc.dims;
-    AxisNames lacking;
-    for (const Dim& dim : args.graph.value(dy).desc.dims)
-      if (find_axis(dims, dim.axis) < 0) lacking.push_back(dim.axis);
+    const AxisNames lacking = axes_without(args.graph.value(dy).desc.dims, args.graph.value(term).desc.dims);
     grads.push_back(lacking.empty() ? dy
                                     : reduce(args.graph, dy, lacking, ReduceOp::kSum, "d." + args.node.name));
   }
@@ -79,14 +75,10 @@ Kernel cpu(const KernelNode& node) {
   });
 }
 
-std::vector<Sample> samples() {
-  const auto with_bias = [](Graph& g) {
-    const TensorDesc full{{{"batch", 4}, {"seq", 3}, {"embed", 8}}, DType::kF32};
-    const ValueId x = g.input("x", full), y = g.input("y", full);
-    const ValueId positions = g.input("positions", {{{"seq", 3}, {"embed", 8}}, DType::kF32});
-    add(g, {x, y, positions}, "sum");
-  };
-  return {{.name = "three terms, one without batch", .build = with_bias}};
+void build_sample(Graph& g) {
+  const TensorDesc full{{{"batch", 4}, {"seq", 3}, {"embed", 8}}};
+  const ValueId x = g.input("x", full), y = g.input("y", full);
+  add(g, {x, y, g.input("positions", {{{"seq", 3}, {"embed", 8}}})}, "sum");
 }
 
 }  // namespace
@@ -100,7 +92,7 @@ const OpDef& add_op() {
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
                            .may_overwrite_input = true,
-                           .samples = samples()};
+                           .samples = {{.name = "three terms, one without batch", .build = build_sample}}};
   return op;
 }
 

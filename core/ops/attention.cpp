@@ -9,12 +9,10 @@
 //           then dk and dv are partial sums.
 // Cost      4 head_dim FLOPs a pair of positions, half of all pairs; 10 in the gradient.
 // Source    Dao et al. 2022, arXiv:2205.14135; Ainslie et al. 2023, arXiv:2305.13245.
+#include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "core/ops/attention_blocks.h"
-#include "core/ops/builders.h"
-#include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 
 namespace takt {
@@ -39,13 +37,9 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
   return {q, {{q.dims[0], q.dims[1], q.dims[2]}, DType::kF32}};
 }
 
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  const Node& n = args.node;
-  const auto grads = args.graph.append(
-      attention_grad_op(),
-      {args.output_grads[0].value(), n.inputs[0], n.inputs[1], n.inputs[2], n.outputs[0], n.outputs[1]},
-      n.attrs, "d." + n.name);
-  return {grads.begin(), grads.end()};
+Gradients grad(const GradArgs& args) {
+  const std::vector<ValueId>&in = args.node.inputs, &out = args.node.outputs;
+  return append_gradient(args, attention_grad_op(), {dy_of(args), in[0], in[1], in[2], out[0], out[1]});
 }
 
 Cost cost(const OpArgs& args) {
@@ -70,48 +64,31 @@ std::vector<OpPlacement> placements(const OpArgs& args) {
   return {replicated_rule(args), split_rule(args, "batch"), heads_together(args), split_rule(args, "heads")};
 }
 
-struct ReferenceSizes {
-  std::int64_t batch, seq, heads, kv_heads, width;
-  explicit ReferenceSizes(const TensorDesc& q, const TensorDesc& k)
-      : batch(q.extent("batch")),
-        seq(q.extent("seq")),
-        heads(q.extent("heads")),
-        kv_heads(k.extent("kv_heads")),
-        width(q.extent("head_dim")) {}
-  std::size_t q(std::int64_t b, std::int64_t s, std::int64_t h) const {
-    return static_cast<std::size_t>(((b * seq + s) * heads + h) * width);
-  }
-  std::size_t kv(std::int64_t b, std::int64_t s, std::int64_t h) const {
-    return static_cast<std::size_t>(((b * seq + s) * kv_heads + h / (heads / kv_heads)) * width);
-  }
-};
-
-double dot(const std::vector<double>& a, std::size_t i, const std::vector<double>& b, std::size_t j,
-           std::int64_t width) {
+// As one rank has it.
+double dot(const double* a, const double* b, std::int64_t width) {
   double sum = 0;
-  for (std::size_t d = 0; d < static_cast<std::size_t>(width); ++d) sum += a[i + d] * b[j + d];
+  for (std::int64_t d = 0; d < width; ++d) sum += a[d] * b[d];
   return sum;
 }
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const ReferenceSizes z(args.input(0), args.input(1));
-  const double scale = 1.0 / std::sqrt(static_cast<double>(z.width));
-  for (std::int64_t b = 0; b < z.batch; ++b)
-    for (std::int64_t h = 0; h < z.heads; ++h)
-      for (std::int64_t i = 0; i < z.seq; ++i) {
-        double max = -std::numeric_limits<double>::infinity(), sum = 0;
-        std::vector<double> p(static_cast<std::size_t>(i) + 1);
-        for (std::int64_t j = 0; j <= i; ++j) {
-          p[static_cast<std::size_t>(j)] =
-              scale * dot(inputs[0]->data, z.q(b, i, h), inputs[1]->data, z.kv(b, j, h), z.width);
-          max = std::max(max, p[static_cast<std::size_t>(j)]);
-        }
+  const AttentionShape s = attention_shape(args.input(0), args.input(1));
+  const double scale = 1.0 / std::sqrt(static_cast<double>(s.width));
+  const double *q = inputs[0]->data.data(), *k = inputs[1]->data.data(), *v = inputs[2]->data.data();
+  for (std::int64_t b = 0; b < s.batch; ++b)
+    for (std::int64_t h = 0; h < s.heads; ++h)
+      for (std::int64_t i = 0; i < s.seq; ++i) {
+        const std::int64_t at_i = s.q_at(b, i, h);
+        std::vector<double> p(i + 1);
+        for (std::int64_t j = 0; j <= i; ++j)
+          p[j] = scale * dot(q + at_i, k + s.kv_at(b, j, s.kv_head(h)), s.width);
+        const double max = *std::max_element(p.begin(), p.end());
+        double sum = 0;
         for (double& x : p) sum += (x = std::exp(x - max));
         for (std::int64_t j = 0; j <= i; ++j)
-          for (std::size_t d = 0; d < static_cast<std::size_t>(z.width); ++d)
-            outputs[0].data[z.q(b, i, h) + d] +=
-                p[static_cast<std::size_t>(j)] / sum * inputs[2]->data[z.kv(b, j, h) + d];
-        outputs[1].data[z.q(b, i, h) / static_cast<std::size_t>(z.width)] = max + std::log(sum);
+          for (std::int64_t d = 0; d < s.width; ++d)
+            outputs[0].data[at_i + d] += p[j] / sum * v[s.kv_at(b, j, s.kv_head(h)) + d];
+        outputs[1].data[at_i / s.width] = max + std::log(sum);
       }
 }
 
@@ -127,98 +104,65 @@ std::vector<OpPlacement> placements_grad(const OpArgs& args) {
 }
 
 void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const ReferenceSizes z(args.input(1), args.input(2));
-  const double scale = 1.0 / std::sqrt(static_cast<double>(z.width));
-  const std::vector<double>&dy = inputs[0]->data, &q = inputs[1]->data, &k = inputs[2]->data,
-        &v = inputs[3]->data, &y = inputs[4]->data;
-  for (std::int64_t b = 0; b < z.batch; ++b)
-    for (std::int64_t h = 0; h < z.heads; ++h)
-      for (std::int64_t i = 0; i < z.seq; ++i) {
-        const std::size_t at_i = z.q(b, i, h);
-        const double lse = inputs[5]->data[at_i / static_cast<std::size_t>(z.width)],
-                     d_i = dot(y, at_i, dy, at_i, z.width);
+  const AttentionShape s = attention_shape(args.input(1), args.input(2));
+  const double scale = 1.0 / std::sqrt(static_cast<double>(s.width));
+  for (std::int64_t b = 0; b < s.batch; ++b)
+    for (std::int64_t h = 0; h < s.heads; ++h)
+      for (std::int64_t i = 0; i < s.seq; ++i) {
+        const std::int64_t at_i = s.q_at(b, i, h);
+        const double *dy = &inputs[0]->data[at_i], *q = &inputs[1]->data[at_i], *y = &inputs[4]->data[at_i];
+        const double lse = inputs[5]->data[at_i / s.width], d_i = dot(y, dy, s.width);
         for (std::int64_t j = 0; j <= i; ++j) {
-          const std::size_t at_j = z.kv(b, j, h);
-          const double p = std::exp(scale * dot(q, at_i, k, at_j, z.width) - lse);
-          const double ds = p * (dot(dy, at_i, v, at_j, z.width) - d_i) * scale;
-          for (std::size_t d = 0; d < static_cast<std::size_t>(z.width); ++d) {
-            outputs[0].data[at_i + d] += ds * k[at_j + d];
-            outputs[1].data[at_j + d] += ds * q[at_i + d];
-            outputs[2].data[at_j + d] += p * dy[at_i + d];
+          const std::int64_t at_j = s.kv_at(b, j, s.kv_head(h));
+          const double *k = &inputs[2]->data[at_j], *v = &inputs[3]->data[at_j];
+          const double p = std::exp(scale * dot(q, k, s.width) - lse);
+          const double ds = p * (dot(dy, v, s.width) - d_i) * scale;
+          for (std::int64_t d = 0; d < s.width; ++d) {
+            outputs[0].data[at_i + d] += ds * k[d];
+            outputs[1].data[at_j + d] += ds * q[d];
+            outputs[2].data[at_j + d] += p * dy[d];
           }
         }
       }
 }
 
-AttentionShape shape_of(const KernelNode& node, const TensorDesc& q, const TensorDesc& k) {
-  const AxisRange heads = node.range(q, "heads"), kv = node.range(k, "kv_heads");
-  AttentionShape shape{.batch = q.extent("batch"),
-                       .seq = q.extent("seq"),
-                       .heads = q.extent("heads"),
-                       .kv_heads = k.extent("kv_heads"),
-                       .width = q.extent("head_dim")};
-  shape.group = heads.num_global / kv.num_global;
-  shape.first_head = heads.offset;
-  shape.first_kv_head = kv.offset;
-  return shape;
-}
-
 Kernel cpu(const KernelNode& node) {
-  return with_floating(node.input(0).dtype, [&](auto type) -> Kernel {
-    using T = decltype(type);
-    return [shape = shape_of(node, node.input(0), node.input(1)),
-            threads = node.num_threads](const KernelArgs& k) {
-      attention_forward<T>(shape, {k.input<T>(0), k.input<T>(1), k.input<T>(2)}, k.output<T>(0),
-                           k.output<float>(1), static_cast<float*>(k.scratch), threads);
-    };
-  });
+  const TensorDesc& q = node.input(0);
+  return attention_kernel(attention_shape(node, q, node.input(1)), q.dtype, node.num_threads);
 }
 
 std::size_t scratch(const KernelNode& node) {
-  const AttentionShape shape = shape_of(node, node.input(0), node.input(1));
-  return attention_scratch_bytes(shape, node.input(0).dtype, false, node.num_threads);
+  const TensorDesc& q = node.input(0);
+  return attention_scratch_bytes(attention_shape(node, q, node.input(1)), q.dtype, false, node.num_threads);
 }
 
 Kernel cpu_grad(const KernelNode& node) {
-  return with_floating(node.input(0).dtype, [&](auto type) -> Kernel {
-    using T = decltype(type);
-    return [shape = shape_of(node, node.input(1), node.input(2)),
-            threads = node.num_threads](const KernelArgs& k) {
-      attention_backward<T>(shape, {k.input<T>(1), k.input<T>(2), k.input<T>(3)},
-                            {k.input<T>(0), k.input<T>(4), k.input<float>(5)},
-                            {k.output<T>(0), k.output<T>(1), k.output<T>(2)}, static_cast<float*>(k.scratch),
-                            threads);
-    };
-  });
+  const TensorDesc& q = node.input(1);
+  return attention_grad_kernel(attention_shape(node, q, node.input(2)), q.dtype, node.num_threads);
 }
 
 std::size_t scratch_grad(const KernelNode& node) {
-  const AttentionShape shape = shape_of(node, node.input(1), node.input(2));
-  return attention_scratch_bytes(shape, node.input(1).dtype, true, node.num_threads);
+  const TensorDesc& q = node.input(1);
+  return attention_scratch_bytes(attention_shape(node, q, node.input(2)), q.dtype, true, node.num_threads);
 }
 
-std::vector<Sample> samples(bool with_grad) {
-  std::vector<Sample> samples;
-  struct Size {
-    const char* name;
-    std::int64_t seq, kv_heads;
-  };
-  for (const Size size : {Size{"grouped queries", 5, 2}, Size{"one key head a query head", 5, 4},
-                          Size{"several blocks", 70, 4}}) {
-    if (size.seq > 64 && !with_grad) continue;
-    samples.push_back(
-        {.name = size.name, .build = [=](Graph& g) {
-           const TensorDesc q_desc{{{"batch", 4}, {"seq", size.seq}, {"heads", 4}, {"head_dim", 6}},
-                                   DType::kF32};
-           const TensorDesc kv_desc{
-               {{"batch", 4}, {"seq", size.seq}, {"kv_heads", size.kv_heads}, {"head_dim", 6}}, DType::kF32};
-           const ValueId q = g.input("q", q_desc), k = g.input("k", kv_desc), v = g.input("v", kv_desc);
-           const auto y = g.append(attention_op(), {q, k, v}, {}, "y");
-           if (with_grad)
-             g.append(attention_grad_op(), {g.input("dy", q_desc), q, k, v, y[0], y[1]}, {}, "d");
-         }});
-  }
-  return samples;
+Sample sample(const std::string& name, std::int64_t seq, std::int64_t kv_heads) {
+  return {.name = name, .build = [=](Graph& g) {
+            const TensorDesc kv{{{"batch", 4}, {"seq", seq}, {"kv_heads", kv_heads}, {"head_dim", 6}}};
+            const ValueId q = g.input("q", {{{"batch", 4}, {"seq", seq}, {"heads", 4}, {"head_dim", 6}}}),
+                          k = g.input("k", kv);
+            attention(g, q, k, g.input("v", kv), "y");
+          }};
+}
+
+std::vector<Sample> samples() {
+  return {sample("grouped queries", 5, 2), sample("one key head a query head", 5, 4)};
+}
+
+std::vector<Sample> grad_samples() {
+  std::vector<Sample> all = samples();
+  all.push_back(sample("several blocks", 70, 4));  // too long for the finite differences of the op itself
+  return with_gradient(all);
 }
 
 }  // namespace
@@ -231,7 +175,8 @@ const OpDef& attention_op() {
                            .placements = placements,
                            .reference = reference,
                            .cpu = {.prepare = cpu, .scratch_bytes = scratch, .bf16 = true},
-                           .samples = samples(false)};
+                           .cuda = TAKT_CUDA_KERNEL(attention),
+                           .samples = samples()};
   return op;
 }
 
@@ -243,7 +188,8 @@ const OpDef& attention_grad_op() {
                            .f32_inputs = {5},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad, .scratch_bytes = scratch_grad, .bf16 = true},
-                           .samples = samples(true)};
+                           .cuda = TAKT_CUDA_KERNEL(attention_grad),
+                           .samples = grad_samples()};
   return op;
 }
 

@@ -23,8 +23,8 @@ constexpr std::int64_t kBlock = 64;
 // Scratch of one thread: two score blocks, row statistics, and room for f32 copies of bf16 heads.
 struct Scratch {
   float *scores, *grads, *max, *sum, *copies;
-  Scratch(float* base, std::int64_t floats_a_thread) {
-    scores = base + omp_get_thread_num() * floats_a_thread;
+  Scratch(void* base, std::int64_t floats_a_thread) {
+    scores = static_cast<float*>(base) + omp_get_thread_num() * floats_a_thread;
     grads = scores + kBlock * kBlock;
     max = grads + kBlock * kBlock;
     sum = max + kBlock;
@@ -33,9 +33,8 @@ struct Scratch {
   static constexpr std::int64_t kFloats = 2 * kBlock * kBlock + 2 * kBlock;  // without copies
 };
 
-template <class T>
-std::int64_t floats_a_thread(const AttentionShape& s, bool backward) {
-  if constexpr (std::is_same_v<T, float>) return Scratch::kFloats;
+std::int64_t floats_a_thread(const AttentionShape& s, DType dtype, bool backward) {
+  if (dtype == DType::kF32) return Scratch::kFloats;
   // Forward: a block of q and y, and k and v. Backward: q, k, v, y and their gradients.
   return Scratch::kFloats + s.width * (backward ? 8 * s.seq : 2 * s.seq + 2 * kBlock);
 }
@@ -48,29 +47,30 @@ struct Head {
   T* at(std::int64_t position) const { return first + position * stride; }
 };
 
-// `rows` positions of a bf16 head as f32, in `copies`, which moves on; an f32 head is taken where it lies.
-Head<const float> widened(Head<const float> x, std::int64_t, std::int64_t, float*&) {
-  return x;
-}
-Head<const float> widened(Head<const BF16> x, std::int64_t rows, std::int64_t width, float*& copies) {
-  float* y = copies;
-  copies += rows * width;
-  for (std::int64_t r = 0; r < rows; ++r) convert(x.at(r), y + r * width, width);
-  return {y, width};
-}
-// Where the results of a head are made, and their way back.
-Head<float> result(Head<float> y, std::int64_t, std::int64_t, float*&) {
-  return y;
-}
-Head<float> result(Head<BF16>, std::int64_t rows, std::int64_t width, float*& copies) {
-  float* y = copies;
-  copies += rows * width;
-  return {y, width};
-}
-void give_back(Head<float>, Head<float>, std::int64_t, std::int64_t) {}
-void give_back(Head<float> made, Head<BF16> y, std::int64_t rows, std::int64_t width) {
-  for (std::int64_t r = 0; r < rows; ++r) convert(made.at(r), y.at(r), width);
-}
+// f32 copies of bf16 heads, taken from `free`, which moves on; f32 heads are used where they lie.
+struct Copies {
+  float* free;
+  std::int64_t width;
+
+  Head<float> take(std::int64_t rows) {
+    float* const first = free;
+    free += rows * width;
+    return {first, width};
+  }
+  Head<const float> widened(Head<const float> x, std::int64_t) { return x; }
+  Head<const float> widened(Head<const BF16> x, std::int64_t rows) {
+    const Head<float> y = take(rows);
+    for (std::int64_t r = 0; r < rows; ++r) convert(x.at(r), y.at(r), width);
+    return {y.first, y.stride};
+  }
+  // Where the results of a head are made, and their way back.
+  Head<float> result(Head<float> y, std::int64_t) { return y; }
+  Head<float> result(Head<BF16>, std::int64_t rows) { return take(rows); }
+  void give_back(Head<float>, Head<float>, std::int64_t) const {}
+  void give_back(Head<float> made, Head<BF16> y, std::int64_t rows) const {
+    for (std::int64_t r = 0; r < rows; ++r) convert(made.at(r), y.at(r), width);
+  }
+};
 
 // One block of rows' scores against keys [j0, j0 + keys), j0 <= i0, so that every row sees a key: hides the
 // future, updates max and sum, turns scores into exponentials and rescales the rows of y.
@@ -161,89 +161,102 @@ void backward_head(const AttentionShape& s, const HeadGrads& h, const Scratch& t
   }
 }
 
-// One key head of one sample, with all query heads that use it.
+// One key head of one sample, with all query heads that use it. Inputs dy, q, k, v, y, lse; outputs dq, dk, dv.
 template <class T>
-void backward_task(const AttentionShape& s, const AttentionInputs<T>& in, const AttentionSaved<T>& saved,
-                   const AttentionGrads<T>& out, std::int64_t b, std::int64_t kv, const Scratch& t) {
-  const std::int64_t kv_at = (b * s.seq * s.kv_heads + kv) * s.width, kv_stride = s.kv_heads * s.width;
-  float* copies = t.copies;
-  const Head<T> dk_out{out.dk + kv_at, kv_stride}, dv_out{out.dv + kv_at, kv_stride};
-  const Head<const float> k = widened(Head<const T>{in.k + kv_at, kv_stride}, s.seq, s.width, copies),
-                          v = widened(Head<const T>{in.v + kv_at, kv_stride}, s.seq, s.width, copies);
-  const Head<float> dk = result(dk_out, s.seq, s.width, copies), dv = result(dv_out, s.seq, s.width, copies);
+void backward_task(const AttentionShape& s, const KernelArgs& args, std::int64_t b, std::int64_t kv,
+                   const Scratch& t) {
+  const std::int64_t kv_at = s.kv_at(b, 0, kv), kv_stride = s.kv_heads * s.width;
+  Copies copies{t.copies, s.width};
+  const Head<T> dk_out{args.output<T>(1) + kv_at, kv_stride}, dv_out{args.output<T>(2) + kv_at, kv_stride};
+  const Head<const float> k = copies.widened(Head<const T>{args.input<T>(2) + kv_at, kv_stride}, s.seq),
+                          v = copies.widened(Head<const T>{args.input<T>(3) + kv_at, kv_stride}, s.seq);
+  const Head<float> dk = copies.result(dk_out, s.seq), dv = copies.result(dv_out, s.seq);
   for (std::int64_t p = 0; p < s.seq; ++p) {
     std::fill_n(dk.at(p), s.width, 0.0f);
     std::fill_n(dv.at(p), s.width, 0.0f);
   }
   for (std::int64_t h = 0; h < s.heads; ++h) {
     if (s.kv_head(h) != kv) continue;
-    const std::int64_t at = (b * s.seq * s.heads + h) * s.width, stride = s.heads * s.width;
-    float* head_copies = copies;
-    const auto widen = [&](const T* x) {
-      return widened(Head<const T>{x + at, stride}, s.seq, s.width, head_copies);
+    const std::int64_t at = s.q_at(b, 0, h), stride = s.heads * s.width;
+    Copies of_head = copies;
+    const auto widened = [&](std::size_t input) {
+      return of_head.widened(Head<const T>{args.input<T>(input) + at, stride}, s.seq);
     };
-    const Head<const float> q = widen(in.q), dy = widen(saved.dy), y = widen(saved.y);
-    const Head<T> dq_out{out.dq + at, stride};
-    const Head<float> dq = result(dq_out, s.seq, s.width, head_copies);
-    backward_head(s, {q, k, v, dy, y, saved.lse + b * s.seq * s.heads + h, dq, dk, dv}, t);
-    give_back(dq, dq_out, s.seq, s.width);
+    const Head<const float> q = widened(1), dy = widened(0), y = widened(4);
+    const Head<T> dq_out{args.output<T>(0) + at, stride};
+    const Head<float> dq = of_head.result(dq_out, s.seq);
+    backward_head(s, {q, k, v, dy, y, args.input<float>(5) + at / s.width, dq, dk, dv}, t);
+    copies.give_back(dq, dq_out, s.seq);
   }
-  give_back(dk, dk_out, s.seq, s.width);
-  give_back(dv, dv_out, s.seq, s.width);
+  copies.give_back(dk, dk_out, s.seq);
+  copies.give_back(dv, dv_out, s.seq);
 }
 
-// One block of queries of one head of one sample.
+// One block of queries of one head of one sample. Inputs q, k, v; outputs y, lse.
 template <class T>
-void forward_task(const AttentionShape& s, const AttentionInputs<T>& in, T* y, float* lse, std::int64_t b,
-                  std::int64_t h, std::int64_t i0, const Scratch& t) {
-  const std::int64_t q_stride = s.heads * s.width, kv_stride = s.kv_heads * s.width;
-  const std::int64_t q_at = (b * s.seq * s.heads + h) * s.width + i0 * q_stride,
-                     kv_at = (b * s.seq * s.kv_heads + s.kv_head(h)) * s.width;
+void forward_task(const AttentionShape& s, const KernelArgs& args, std::int64_t b, std::int64_t h,
+                  std::int64_t i0, const Scratch& t) {
+  const std::int64_t q_at = s.q_at(b, i0, h), q_stride = s.heads * s.width;
+  const std::int64_t kv_at = s.kv_at(b, 0, s.kv_head(h)), kv_stride = s.kv_heads * s.width;
   const std::int64_t rows = std::min(kBlock, s.seq - i0);
-  float* copies = t.copies;
-  const Head<const float> q = widened(Head<const T>{in.q + q_at, q_stride}, rows, s.width, copies),
-                          k = widened(Head<const T>{in.k + kv_at, kv_stride}, i0 + rows, s.width, copies),
-                          v = widened(Head<const T>{in.v + kv_at, kv_stride}, i0 + rows, s.width, copies);
-  const Head<T> out{y + q_at, q_stride};
-  const Head<float> made = result(out, rows, s.width, copies);
-  forward_rows(s, q, k, v, made, lse + (b * s.seq + i0) * s.heads + h, i0, t);
-  give_back(made, out, rows, s.width);
+  Copies copies{t.copies, s.width};
+  const Head<const float> q = copies.widened(Head<const T>{args.input<T>(0) + q_at, q_stride}, rows),
+                          k = copies.widened(Head<const T>{args.input<T>(1) + kv_at, kv_stride}, i0 + rows),
+                          v = copies.widened(Head<const T>{args.input<T>(2) + kv_at, kv_stride}, i0 + rows);
+  const Head<T> out{args.output<T>(0) + q_at, q_stride};
+  const Head<float> y = copies.result(out, rows);
+  forward_rows(s, q, k, v, y, args.output<float>(1) + q_at / s.width, i0, t);
+  copies.give_back(y, out, rows);
 }
 
 }  // namespace
 
+AttentionShape attention_shape(const TensorDesc& q, const TensorDesc& k) {
+  const std::int64_t heads = q.extent("heads"), kv_heads = k.extent("kv_heads");
+  return {.batch = q.extent("batch"),
+          .seq = q.extent("seq"),
+          .heads = heads,
+          .kv_heads = kv_heads,
+          .width = q.extent("head_dim"),
+          .group = heads / kv_heads};
+}
+
+AttentionShape attention_shape(const KernelNode& node, const TensorDesc& q, const TensorDesc& k) {
+  const AxisRange heads = node.range(q, "heads"), kv_heads = node.range(k, "kv_heads");
+  AttentionShape shape = attention_shape(q, k);
+  shape.group = heads.num_global / kv_heads.num_global;
+  shape.first_head = heads.offset;
+  shape.first_kv_head = kv_heads.offset;
+  return shape;
+}
+
 std::size_t attention_scratch_bytes(const AttentionShape& s, DType dtype, bool backward, int num_threads) {
-  const std::int64_t floats =
-      dtype == DType::kBF16 ? floats_a_thread<BF16>(s, backward) : floats_a_thread<float>(s, backward);
-  return static_cast<std::size_t>(num_threads * floats) * sizeof(float);
+  return static_cast<std::size_t>(num_threads * floats_a_thread(s, dtype, backward)) * sizeof(float);
 }
 
-template <class T>
-void attention_forward(const AttentionShape& s, const AttentionInputs<T>& in, T* y, float* lse,
-                       float* scratch, int num_threads) {
-  const std::int64_t num_blocks = (s.seq + kBlock - 1) / kBlock;
-  parallel_for(num_threads, s.batch * s.heads * num_blocks, [&](std::int64_t task) {
-    forward_task(s, in, y, lse, task / num_blocks / s.heads, task / num_blocks % s.heads,
-                 task % num_blocks * kBlock, Scratch(scratch, floats_a_thread<T>(s, false)));
+Kernel attention_kernel(const AttentionShape& s, DType dtype, int num_threads) {
+  const std::int64_t num_blocks = (s.seq + kBlock - 1) / kBlock, floats = floats_a_thread(s, dtype, false);
+  return with_floating(dtype, [=](auto type) -> Kernel {
+    return [=](const KernelArgs& args) {
+      parallel_for(num_threads, s.batch * s.heads * num_blocks, [&](std::int64_t task) {
+        const std::int64_t head = task / num_blocks;
+        forward_task<decltype(type)>(s, args, head / s.heads, head % s.heads, task % num_blocks * kBlock,
+                                     Scratch(args.scratch, floats));
+      });
+    };
   });
 }
 
-template <class T>
-void attention_backward(const AttentionShape& s, const AttentionInputs<T>& in, const AttentionSaved<T>& saved,
-                        const AttentionGrads<T>& out, float* scratch, int num_threads) {
-  parallel_for(num_threads, s.batch * s.kv_heads, [&](std::int64_t task) {
-    backward_task(s, in, saved, out, task / s.kv_heads, task % s.kv_heads,
-                  Scratch(scratch, floats_a_thread<T>(s, true)));
+Kernel attention_grad_kernel(const AttentionShape& s, DType dtype, int num_threads) {
+  const std::int64_t floats = floats_a_thread(s, dtype, true);
+  return with_floating(dtype, [=](auto type) -> Kernel {
+    return [=](const KernelArgs& args) {
+      parallel_for(num_threads, s.batch * s.kv_heads, [&](std::int64_t task) {
+        backward_task<decltype(type)>(s, args, task / s.kv_heads, task % s.kv_heads,
+                                      Scratch(args.scratch, floats));
+      });
+    };
   });
 }
-
-template void attention_forward(const AttentionShape&, const AttentionInputs<float>&, float*, float*, float*,
-                                int);
-template void attention_forward(const AttentionShape&, const AttentionInputs<BF16>&, BF16*, float*, float*,
-                                int);
-template void attention_backward(const AttentionShape&, const AttentionInputs<float>&,
-                                 const AttentionSaved<float>&, const AttentionGrads<float>&, float*, int);
-template void attention_backward(const AttentionShape&, const AttentionInputs<BF16>&,
-                                 const AttentionSaved<BF16>&, const AttentionGrads<BF16>&, float*, int);
 
 }  // namespace takt

@@ -1,10 +1,10 @@
-// The CPU kernels of attention: blocks of 64 queries by 64 keys, online softmax.
+// The sizes of attention on a rank, and its CPU kernels: blocks of 64 queries by 64 keys, online softmax.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "core/base/tensor.h"
+#include "core/graph/op.h"
 
 namespace takt {
 
@@ -15,32 +15,24 @@ struct AttentionShape {
 
   // The local key head that a local query head uses.
   std::int64_t kv_head(std::int64_t head) const { return (first_head + head) / group - first_kv_head; }
+  // Where the elements of sample b, position s and a head begin: in q and what is like it, in k and what is like it.
+  std::int64_t q_at(std::int64_t b, std::int64_t s, std::int64_t head) const {
+    return ((b * seq + s) * heads + head) * width;
+  }
+  std::int64_t kv_at(std::int64_t b, std::int64_t s, std::int64_t head) const {
+    return ((b * seq + s) * kv_heads + head) * width;
+  }
 };
 
-// T is float or BF16; sums and statistics are f32 in both. bf16 heads are widened to f32 copies in the thread's scratch,
-// block by block as they are needed: about 1/100 of a FLOP a FLOP.
-template <class T>
-struct AttentionInputs {
-  const T *q, *k, *v;
-};
-template <class T>
-struct AttentionSaved {
-  const T *dy, *y;
-  const float* lse;
-};
-template <class T>
-struct AttentionGrads {
-  T *dq, *dk, *dv;
-};
+// Of these queries and keys where nothing is sharded, and of what a rank holds of them.
+AttentionShape attention_shape(const TensorDesc& q, const TensorDesc& k);
+AttentionShape attention_shape(const KernelNode& node, const TensorDesc& q, const TensorDesc& k);
 
+// Inputs and outputs as the ops have them, see attention.cpp. f32 or bf16; sums and statistics are f32 in both. bf16
+// heads are widened to f32 copies in the thread's scratch, block by block as they are needed: about 1/100 of a FLOP a
+// FLOP.
+Kernel attention_kernel(const AttentionShape& shape, DType dtype, int num_threads);
+Kernel attention_grad_kernel(const AttentionShape& shape, DType dtype, int num_threads);
 std::size_t attention_scratch_bytes(const AttentionShape& shape, DType dtype, bool backward, int num_threads);
-
-template <class T>
-void attention_forward(const AttentionShape& shape, const AttentionInputs<T>& in, T* y, float* lse,
-                       float* scratch, int num_threads);
-template <class T>
-void attention_backward(const AttentionShape& shape, const AttentionInputs<T>& in,
-                        const AttentionSaved<T>& saved, const AttentionGrads<T>& out, float* scratch,
-                        int num_threads);
 
 }  // namespace takt

@@ -133,8 +133,7 @@ const OpDef& unstack_op();
 const OpDef& all_gather_op();  // sharded -> replicated
 const OpDef& all_reduce_op();  // partial -> replicated; with several inputs, one bucket in adjacent storage
 const OpDef& all_to_all_op();  // sharded(a) -> sharded(b)
-const OpDef&
-keep_on_first_op();  // replicated -> partial: the first rank keeps the value, the others hold zeros
+const OpDef& keep_on_first_op();  // replicated -> partial: the first rank keeps the value, the others hold zeros
 const OpDef& local_slice_op();     // replicated -> sharded
 const OpDef& reduce_scatter_op();  // partial -> sharded
 

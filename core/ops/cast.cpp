@@ -3,7 +3,6 @@
 // Gradient  dy cast back; passed on as it is where it has x's dtype already.
 // Placement elementwise; linear, up to the rounding of each summand.
 // Cost      no arithmetic to speak of. Memory bound.
-#include "core/ops/builders.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 
@@ -18,11 +17,10 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
   return {{args.input(0).dims, to}};
 }
 
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  const ValueId dy = args.output_grads[0].value();
+Gradients grad(const GradArgs& args) {
   const DType from = args.graph.value(args.node.inputs[0]).desc.dtype;
-  if (args.graph.value(dy).desc.dtype == from) return {dy};
-  return {cast(args.graph, dy, from, "d." + args.node.name)};
+  if (args.graph.value(dy_of(args)).desc.dtype == from) return {dy_of(args)};
+  return {cast(args.graph, dy_of(args), from, "d." + args.node.name)};
 }
 
 void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {

@@ -7,12 +7,11 @@
 //           the end of the vocabulary takes no part and gets a zero gradient.
 // Cost      about 3 FLOPs a logit in the loss, 4 in the gradient. Memory bound.
 // Source    Shoeybi et al. 2019, arXiv:1909.08053, section 3 (the vocabulary-parallel loss).
-#include "core/ops/builders.h"
-
 #include <algorithm>
 #include <cmath>
 
 #include "core/ops/op.h"
+#include "core/ops/rows.h"
 #include "core/ops/vector_math.h"
 
 namespace takt {
@@ -21,27 +20,23 @@ namespace {
 const Axis& vocab_axis(const TensorDesc& logits) {
   return logits.dims.back().axis;
 }
-TensorDesc one_a_token(const TensorDesc& logits) {
-  return {{logits.dims.begin(), logits.dims.end() - 1}, logits.dtype};
+
+// All four ops: logits, then tensors of one number a token, of which the targets are i32. One number a token comes out.
+std::vector<TensorDesc> infer(const OpArgs& args) {
+  const TensorDesc& logits = args.input(0);
+  require_rows(args, logits);
+  for (std::size_t i = 1; i < args.inputs.size(); ++i)
+    TAKT_REQUIRE(args.input(i).dims == without_last(logits).dims, "node '", args.name, "': ", args.input(i),
+                 " must have the axes of the logits ", logits, " without the last");
+  return {without_last(logits)};
 }
 
-void require_logits(const OpArgs& args, const TensorDesc& logits) {
-  TAKT_REQUIRE(!logits.dims.empty() && is_floating(logits.dtype), args.name,
-               ": logits must be floating with a last axis of classes, got ", logits);
-}
-
-void require_per_token(const OpArgs& args, const TensorDesc& logits, const TensorDesc& x) {
-  TAKT_REQUIRE(x.dims == one_a_token(logits).dims, args.name, ": ", x, " must have the axes of the logits ",
-               logits, " without the last");
+// The classes of a row of logits that this rank has.
+AxisRange vocab_of(const KernelNode& node) {
+  return node.range(node.input(0), vocab_axis(node.input(0)));
 }
 
 // sum_exp(logits, m)
-std::vector<TensorDesc> infer_sum_exp(const OpArgs& args) {
-  require_logits(args, args.input(0));
-  require_per_token(args, args.input(0), args.input(1));
-  return {one_a_token(args.input(0))};
-}
-
 void reference_sum_exp(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   const auto width = static_cast<std::size_t>(args.input(0).dims.back().extent);
   for (std::size_t i = 0; i < inputs[0]->data.size(); ++i)
@@ -49,29 +44,20 @@ void reference_sum_exp(const OpArgs& args, std::span<const Array* const> inputs,
 }
 
 Kernel cpu_sum_exp(const KernelNode& node) {
-  const AxisRange vocab = node.range(node.input(0), vocab_axis(node.input(0)));
-  const std::int64_t width = node.input(0).dims.back().extent, rows = node.output(0).num_elements();
-  return [=, threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, rows, [&](std::int64_t t) {
-      const float* x = k.input<float>(0) + t * width;
-      const float max = k.input<float>(1)[t];
-      float sums[8] = {};
-      std::int64_t v = 0;
-      for (; v + 8 <= vocab.num_valid; v += 8)
-        for (std::int64_t lane = 0; lane < 8; ++lane) sums[lane] += exp_cephes(x[v + lane] - max);
-      for (; v < vocab.num_valid; ++v) sums[v % 8] += exp_cephes(x[v] - max);
-      k.output<float>(0)[t] =
-          ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
+  return [rows = rows_of(node.input(0)), num_valid = vocab_of(node).num_valid,
+          threads = node.num_threads](const KernelArgs& k) {
+    parallel_for(threads, rows.count, [&](std::int64_t t) {
+      const float *x = k.input<float>(0) + t * rows.width, max = k.input<float>(1)[t];
+      k.output<float>(0)[t] = row_sum(num_valid, [&](std::int64_t v) { return exp_cephes(x[v] - max); });
     });
   };
 }
 
 // pick(logits, targets)
 std::vector<TensorDesc> infer_pick(const OpArgs& args) {
-  require_logits(args, args.input(0));
-  require_per_token(args, args.input(0), args.input(1));
-  TAKT_REQUIRE(args.input(1).dtype == DType::kI32, args.name, ": targets must be i32, got ", args.input(1));
-  return {one_a_token(args.input(0))};
+  TAKT_REQUIRE(args.input(1).dtype == DType::kI32, "node '", args.name, "': targets must be i32, got ",
+               args.input(1));
+  return infer(args);
 }
 
 void reference_pick(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -81,30 +67,18 @@ void reference_pick(const OpArgs& args, std::span<const Array* const> inputs, st
 }
 
 Kernel cpu_pick(const KernelNode& node) {
-  const AxisRange vocab = node.range(node.input(0), vocab_axis(node.input(0)));
-  const std::int64_t width = node.input(0).dims.back().extent, rows = node.output(0).num_elements();
-  return [=](const KernelArgs& k) {
-    for (std::int64_t t = 0; t < rows; ++t) {
+  return [rows = rows_of(node.input(0)), vocab = vocab_of(node)](const KernelArgs& k) {
+    for (std::int64_t t = 0; t < rows.count; ++t) {
       const std::int64_t v = k.input<std::int32_t>(1)[t] - vocab.offset;
-      k.output<float>(0)[t] = v >= 0 && v < vocab.num_valid ? k.input<float>(0)[t * width + v] : 0.0f;
+      k.output<float>(0)[t] = v >= 0 && v < vocab.num_valid ? k.input<float>(0)[t * rows.width + v] : 0.0f;
     }
   };
 }
 
 // cross_entropy(logits, targets, m, s, z)
-std::vector<TensorDesc> infer_loss(const OpArgs& args) {
-  require_logits(args, args.input(0));
-  for (std::size_t i = 1; i < args.inputs.size(); ++i) require_per_token(args, args.input(0), args.input(i));
-  return {one_a_token(args.input(0))};
-}
-
-std::vector<std::optional<ValueId>> grad_loss(const GradArgs& args) {
+Gradients grad_loss(const GradArgs& args) {
   const std::vector<ValueId>& in = args.node.inputs;
-  std::vector<std::optional<ValueId>> grads(in.size());
-  grads[0] = args.graph.append_one(cross_entropy_grad_op(),
-                                   {in[0], in[1], in[2], in[3], args.output_grads[0].value()}, {},
-                                   "d." + args.node.name);
-  return grads;
+  return append_gradient(args, cross_entropy_grad_op(), {in[0], in[1], in[2], in[3], dy_of(args)});
 }
 
 // The value needs no logits, only the gradient does: with a sharded vocabulary the result is whole.
@@ -129,7 +103,7 @@ Kernel cpu_loss(const KernelNode& node) {
 
 // cross_entropy_grad(logits, targets, m, s, dy)
 std::vector<TensorDesc> infer_grad(const OpArgs& args) {
-  infer_loss(args);
+  infer(args);
   return {args.input(0)};
 }
 
@@ -144,10 +118,10 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
 }
 
 Kernel cpu_grad(const KernelNode& node) {
-  const AxisRange vocab = node.range(node.input(0), vocab_axis(node.input(0)));
-  const std::int64_t width = node.input(0).dims.back().extent, rows = node.input(1).num_elements();
-  return [=, threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, rows, [&](std::int64_t t) {
+  return [rows = rows_of(node.input(0)), vocab = vocab_of(node),
+          threads = node.num_threads](const KernelArgs& k) {
+    const std::int64_t width = rows.width;
+    parallel_for(threads, rows.count, [&](std::int64_t t) {
       const float* x = k.input<float>(0) + t * width;
       float* dx = k.output<float>(0) + t * width;
       const float max = k.input<float>(2)[t], dy = k.input<float>(4)[t], factor = dy / k.input<float>(3)[t];
@@ -159,43 +133,36 @@ Kernel cpu_grad(const KernelNode& node) {
   };
 }
 
-const TensorDesc kLogits{{{"batch", 4}, {"seq", 3}, {"vocab", 12}}, DType::kF32};
-const TensorDesc kTargets{{{"batch", 4}, {"seq", 3}}, DType::kI32};
-const TensorDesc kPerToken{{{"batch", 4}, {"seq", 3}}, DType::kF32};
-
-std::vector<Sample> sample(void (*build)(Graph&)) {
-  return {{.name = "12 classes", .build = build, .index_bound = 12}};
+// The last node of these is cross_entropy, or the part of it that `builds` appends to the logits and targets.
+Sample sample(ValueId (*builds)(Graph&, ValueId logits, ValueId targets)) {
+  return {.name = "12 classes",
+          .build =
+              [builds](Graph& g) {
+                const ValueId logits = g.input("x", {{{"batch", 4}, {"seq", 3}, {"vocab", 12}}});
+                builds(g, logits, g.input("targets", {{{"batch", 4}, {"seq", 3}}, DType::kI32}));
+              },
+          .index_bound = 12};
 }
 
-void build_sum_exp(Graph& g) {
-  const ValueId x = g.input("x", kLogits);
-  g.append_one(sum_exp_op(), {x, reduce(g, x, {"vocab"}, ReduceOp::kMax, "m")}, {}, "s");
+ValueId build_sum_exp(Graph& g, ValueId logits, ValueId) {
+  return g.append_one(sum_exp_op(), {logits, reduce(g, logits, {"vocab"}, ReduceOp::kMax, "m")}, {}, "s");
 }
-void build_pick(Graph& g) {
-  const ValueId x = g.input("x", kLogits);
-  g.append_one(pick_op(), {x, g.input("targets", kTargets)}, {}, "z");
+ValueId build_pick(Graph& g, ValueId logits, ValueId targets) {
+  return g.append_one(pick_op(), {logits, targets}, {}, "z");
 }
-void build_loss(Graph& g) {
-  const ValueId x = g.input("x", kLogits);
-  cross_entropy(g, x, g.input("targets", kTargets), "loss");
-}
-void build_grad(Graph& g) {
-  const ValueId x = g.input("x", kLogits), targets = g.input("targets", kTargets),
-                dy = g.input("dy", kPerToken);
-  const ValueId m = reduce(g, x, {"vocab"}, ReduceOp::kMax, "m");
-  const ValueId s = g.append_one(sum_exp_op(), {x, m}, {}, "s");
-  g.append_one(cross_entropy_grad_op(), {x, targets, m, s, dy}, {}, "dx");
+ValueId build_loss(Graph& g, ValueId logits, ValueId targets) {
+  return cross_entropy(g, logits, targets, "loss");
 }
 
 }  // namespace
 
 const OpDef& sum_exp_op() {
   static const OpDef op = {.name = "sum_exp",
-                           .infer = infer_sum_exp,
+                           .infer = infer,
                            .flops_per_element = 3,
                            .reference = reference_sum_exp,
                            .cpu = {.prepare = cpu_sum_exp},
-                           .samples = sample(build_sum_exp)};
+                           .samples = {sample(build_sum_exp)}};
   return op;
 }
 
@@ -205,19 +172,19 @@ const OpDef& pick_op() {
                            .flops_per_element = 3,
                            .reference = reference_pick,
                            .cpu = {.prepare = cpu_pick},
-                           .samples = sample(build_pick)};
+                           .samples = {sample(build_pick)}};
   return op;
 }
 
 const OpDef& cross_entropy_op() {
   static const OpDef op = {.name = "cross_entropy",
-                           .infer = infer_loss,
+                           .infer = infer,
                            .grad = grad_loss,
                            .flops_per_element = 3,
                            .placements = placements_loss,
                            .reference = reference_loss,
                            .cpu = {.prepare = cpu_loss},
-                           .samples = sample(build_loss)};
+                           .samples = {sample(build_loss)}};
   return op;
 }
 
@@ -229,7 +196,7 @@ const OpDef& cross_entropy_grad_op() {
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad},
                            .may_overwrite_input = true,
-                           .samples = sample(build_grad)};
+                           .samples = with_gradient({sample(build_loss)})};
   return op;
 }
 

@@ -16,6 +16,11 @@ template <class F>
 auto with_floating(DType dtype, const F& f) {
   return dtype == DType::kBF16 ? f(BF16{}) : f(float{});
 }
+// The same with two types.
+template <class F>
+auto with_floating(DType first, DType second, const F& f) {
+  return with_floating(first, [&](auto a) { return with_floating(second, [&](auto b) { return f(a, b); }); });
+}
 
 // y[i] = x[i] in the other type.
 template <class In, class Out>
@@ -45,15 +50,13 @@ void elementwise_block(const KernelArgs& k, std::int64_t first, std::int64_t las
 // output. With several outputs f returns an array, one number an output.
 template <std::size_t kInputs, std::size_t kOutputs = 1, class F>
 Kernel elementwise_kernel(const KernelNode& node, const F& f) {
-  return with_floating(node.input(0).dtype, [&](auto in) {
-    return with_floating(node.output(0).dtype, [&](auto out) -> Kernel {
-      return [f, n = node.output(0).num_elements(), threads = node.num_threads](const KernelArgs& k) {
-        parallel_blocks(threads, n, [&](std::int64_t first, std::int64_t last) {
-          elementwise_block<decltype(in), decltype(out)>(
-              k, first, last, f, std::make_index_sequence<kInputs>(), std::make_index_sequence<kOutputs>());
-        });
-      };
-    });
+  return with_floating(node.input(0).dtype, node.output(0).dtype, [&](auto in, auto out) -> Kernel {
+    return [f, n = node.output(0).num_elements(), threads = node.num_threads](const KernelArgs& k) {
+      parallel_blocks(threads, n, [&](std::int64_t first, std::int64_t last) {
+        elementwise_block<decltype(in), decltype(out)>(k, first, last, f, std::make_index_sequence<kInputs>(),
+                                                       std::make_index_sequence<kOutputs>());
+      });
+    };
   });
 }
 

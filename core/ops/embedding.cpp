@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/ops/builders.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 
@@ -33,11 +32,10 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
   return {y};
 }
 
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
+Gradients grad(const GradArgs& args) {
   const ValueId table = args.node.inputs[0], tokens = args.node.inputs[1];
-  return {args.graph.append_one(embedding_grad_op(), {args.output_grads[0].value(), tokens},
-                                {{"table", args.graph.value(table).desc.dims}}, "d." + args.node.name),
-          std::nullopt};
+  return append_gradient(args, embedding_grad_op(), {dy_of(args), tokens},
+                         {{"table", args.graph.value(table).desc.dims}});
 }
 
 Cost cost(const OpArgs& args) {
@@ -46,27 +44,26 @@ Cost cost(const OpArgs& args) {
 }
 
 void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const auto columns = static_cast<std::size_t>(inputs[0]->dims[1].extent);
-  for (std::size_t t = 0; t < inputs[1]->data.size(); ++t)
-    for (std::size_t c = 0; c < columns; ++c)
-      outputs[0].data[t * columns + c] =
-          inputs[0]->data[static_cast<std::size_t>(inputs[1]->data[t]) * columns + c];
+  const std::int64_t columns = inputs[0]->dims[1].extent;
+  for (std::size_t t = 0; t < inputs[1]->data.size(); ++t) {
+    const double* row = &inputs[0]->data[static_cast<std::size_t>(inputs[1]->data[t]) * columns];
+    std::copy(row, row + columns, &outputs[0].data[t * columns]);
+  }
 }
 
 Kernel cpu(const KernelNode& node) {
   const AxisRange rows = node.range(node.input(0), row_axis(node.input(0)));
-  const auto row_bytes = static_cast<std::int64_t>(node.input(0).num_bytes()) / node.input(0).dims[0].extent;
-  return
-      [rows, row_bytes, n = node.input(1).num_elements(), threads = node.num_threads](const KernelArgs& k) {
-        parallel_for(threads, n, [&](std::int64_t t) {
-          const std::int64_t row = k.input<std::int32_t>(1)[t] - rows.offset;
-          std::byte* y = k.output<std::byte>(0) + t * row_bytes;
-          if (row < 0 || row >= rows.num_valid)
-            std::memset(y, 0, static_cast<std::size_t>(row_bytes));
-          else
-            std::memcpy(y, k.input<std::byte>(0) + row * row_bytes, static_cast<std::size_t>(row_bytes));
-        });
-      };
+  const std::size_t row_bytes = node.input(0).num_bytes() / node.input(0).dims[0].extent;
+  return [=, n = node.input(1).num_elements(), threads = node.num_threads](const KernelArgs& k) {
+    parallel_for(threads, n, [&](std::int64_t t) {
+      const std::int64_t row = k.input<std::int32_t>(1)[t] - rows.offset;
+      std::byte* y = k.output<std::byte>(0) + t * row_bytes;
+      if (row < 0 || row >= rows.num_valid)
+        std::memset(y, 0, row_bytes);
+      else
+        std::memcpy(y, k.input<std::byte>(0) + row * row_bytes, row_bytes);
+    });
+  };
 }
 
 std::vector<TensorDesc> infer_grad(const OpArgs& args) {
@@ -76,11 +73,11 @@ std::vector<TensorDesc> infer_grad(const OpArgs& args) {
 }
 
 void reference_grad(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const auto columns = static_cast<std::size_t>(outputs[0].dims[1].extent);
-  for (std::size_t t = 0; t < inputs[1]->data.size(); ++t)
-    for (std::size_t c = 0; c < columns; ++c)
-      outputs[0].data[static_cast<std::size_t>(inputs[1]->data[t]) * columns + c] +=
-          inputs[0]->data[t * columns + c];
+  const std::int64_t columns = outputs[0].dims[1].extent;
+  for (std::size_t t = 0; t < inputs[1]->data.size(); ++t) {
+    double* row = &outputs[0].data[static_cast<std::size_t>(inputs[1]->data[t]) * columns];
+    for (std::int64_t c = 0; c < columns; ++c) row[c] += inputs[0]->data[t * columns + c];
+  }
 }
 
 // The tokens of each row, one row after the other, in token order: `positions[first[r] .. first[r + 1])`.
@@ -99,8 +96,8 @@ struct TokensByRow {
     std::fill(first, first + num_rows + 1, 0);
     for (std::int64_t t = 0; t < num_tokens; ++t)
       if (const std::int64_t row = tokens[t] - rows.offset; has(row)) ++first[row];
-    std::int32_t end =
-        0;  // first[r] becomes the end of row r, and falls to its beginning as positions are filled in
+    // first[r] becomes the end of row r, and falls to its beginning as positions are filled in.
+    std::int32_t end = 0;
     for (std::int64_t r = 0; r <= num_rows; ++r) first[r] = end += first[r];
     for (std::int64_t t = num_tokens; t-- > 0;)
       if (const std::int64_t row = tokens[t] - rows.offset; has(row))
@@ -156,8 +153,12 @@ Kernel cpu_grad(const KernelNode& node) {
   });
 }
 
-const TensorDesc kTokens{{{"batch", 4}, {"seq", 3}}, DType::kI32};
-const Dims kTable = {{"vocab", 12}, {"embed", 8}};
+void build_sample(Graph& g) {
+  const ValueId table = g.input("table", {{{"vocab", 12}, {"embed", 8}}});
+  embedding(g, table, g.input("tokens", {{{"batch", 4}, {"seq", 3}}, DType::kI32}), "y");
+}
+
+const Sample kSample{.name = "12 rows", .build = build_sample, .index_bound = 12};
 
 }  // namespace
 
@@ -169,33 +170,18 @@ const OpDef& embedding_op() {
                            .placement = {.linear_in = {{0}}},
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
-                           .samples = {{.name = "12 rows",
-                                        .build =
-                                            [](Graph& g) {
-                                              const ValueId table = g.input("table", {kTable, DType::kF32});
-                                              embedding(g, table, g.input("tokens", kTokens), "y");
-                                            },
-                                        .index_bound = 12}}};
+                           .samples = {kSample}};
   return op;
 }
 
 const OpDef& embedding_grad_op() {
-  static const OpDef op = {
-      .name = "embedding_grad",
-      .infer = infer_grad,
-      .cost = cost,
-      .placement = {.linear_in = {{0}}},
-      .reference = reference_grad,
-      .cpu = {.prepare = cpu_grad, .scratch_bytes = scratch_grad, .bf16 = true},
-      .samples = {
-          {.name = "12 rows",
-           .build =
-               [](Graph& g) {
-                 const ValueId dy = g.input("dy", {{{"batch", 4}, {"seq", 3}, {"embed", 8}}, DType::kF32});
-                 g.append_one(embedding_grad_op(), {dy, g.input("tokens", kTokens)}, {{"table", kTable}},
-                              "dtable");
-               },
-           .index_bound = 12}}};
+  static const OpDef op = {.name = "embedding_grad",
+                           .infer = infer_grad,
+                           .cost = cost,
+                           .placement = {.linear_in = {{0}}},
+                           .reference = reference_grad,
+                           .cpu = {.prepare = cpu_grad, .scratch_bytes = scratch_grad, .bf16 = true},
+                           .samples = with_gradient({kSample})};
   return op;
 }
 

@@ -1,8 +1,6 @@
 // fill: y = value, everywhere
 //
 // Gradient  none: there is no input.    Placement anything.    Cost one write an element.
-#include "core/ops/builders.h"
-
 #include <algorithm>
 
 #include "core/ops/op.h"
@@ -10,9 +8,6 @@
 namespace takt {
 namespace {
 
-std::vector<TensorDesc> infer(const OpArgs& args) {
-  return {{args.attrs.dims("dims"), DType::kF32}};
-}
 void reference(const OpArgs& args, std::span<const Array* const>, std::span<Array> outputs) {
   std::fill(outputs[0].data.begin(), outputs[0].data.end(), args.attrs.number("value"));
 }
@@ -22,16 +17,18 @@ Kernel cpu(const KernelNode& node) {
              const KernelArgs& k) { std::fill_n(k.output<float>(0), n, value); };
 }
 
+void build_sample(Graph& g) {
+  fill(g, {{{"batch", 4}, {"embed", 8}}}, 2.5, "y");
+}
+
 }  // namespace
 
 const OpDef& fill_op() {
   static const OpDef op = {.name = "fill",
-                           .infer = infer,
+                           .infer = infer_dims,
                            .reference = reference,
                            .cpu = {.prepare = cpu},
-                           .samples = {{.name = "2.5", .build = [](Graph& g) {
-                                          fill(g, {{{"batch", 4}, {"embed", 8}}, DType::kF32}, 2.5, "y");
-                                        }}}};
+                           .samples = {{.name = "2.5", .build = build_sample}}};
   return op;
 }
 

@@ -5,7 +5,6 @@
 // Cost      about 12 FLOPs an element. Memory bound.
 // Source    Shazeer 2020, arXiv:2002.05202 (SwiGLU).
 #include "core/ops/activation.h"
-#include "core/ops/builders.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 #include "core/ops/vector_math.h"
@@ -15,17 +14,14 @@ namespace {
 
 // All inputs alike; an output for each input but the last, u or dy.
 std::vector<TensorDesc> infer(const OpArgs& args) {
-  for (const TensorDesc& input : args.inputs)
-    TAKT_REQUIRE(input == args.input(0) && is_floating(input.dtype), args.name,
-                 ": inputs must be alike, got ", args.input(0), " and ", input);
+  infer_floating(args);
+  infer_alike(args);
   return std::vector<TensorDesc>(args.inputs.size() - 1, args.input(0));
 }
 
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  const Node& node = args.node;
-  const auto grads = args.graph.append(
-      gated_grad_op(), {node.inputs[0], node.inputs[1], args.output_grads[0].value()}, {}, "d." + node.name);
-  return {grads[0], grads[1]};
+Gradients grad(const GradArgs& args) {
+  const std::vector<ValueId>& in = args.node.inputs;
+  return append_gradient(args, gated_grad_op(), {in[0], in[1], dy_of(args)});
 }
 
 void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -52,16 +48,13 @@ Kernel cpu_grad(const KernelNode& node) {
   });
 }
 
-Sample sample(bool with_grad) {
-  return {.name = "4 x 12", .build = [with_grad](Graph& g) {
-            const TensorDesc desc{{{"batch", 4}, {"mlp", 12}}, DType::kF32};
-            const ValueId gate = g.input("gate", desc), up = g.input("up", desc);
-            if (with_grad)
-              g.append(gated_grad_op(), {gate, up, g.input("dy", desc)}, {}, "d");
-            else
-              gated_silu(g, gate, up, "y");
-          }};
+void build_sample(Graph& g) {
+  const TensorDesc desc{{{"batch", 4}, {"mlp", 12}}};
+  const ValueId gate = g.input("gate", desc);
+  gated_silu(g, gate, g.input("up", desc), "y");
 }
+
+const Sample kSample{.name = "4 x 12", .build = build_sample};
 
 }  // namespace
 
@@ -74,7 +67,7 @@ const OpDef& gated_op() {
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
                            .may_overwrite_input = true,
-                           .samples = {sample(false)}};
+                           .samples = {kSample}};
   return op;
 }
 
@@ -85,7 +78,7 @@ const OpDef& gated_grad_op() {
                            .placement = {.linear_in = {{2}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad, .bf16 = true},
-                           .samples = {sample(true)}};
+                           .samples = with_gradient({kSample})};
   return op;
 }
 

@@ -4,20 +4,18 @@
 //           the norm that of the whole model on any mesh. clip_factor is not linear and needs the whole sum.
 // Cost      2 FLOPs an element. Memory bound.
 // Source    Pascanu et al. 2013, arXiv:1211.5063 (clipping by the global norm).
-#include "core/ops/builders.h"
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "core/ops/op.h"
+#include "core/ops/rows.h"
 
 namespace takt {
 namespace {
 
 std::vector<TensorDesc> infer_squares(const OpArgs& args) {
-  TAKT_REQUIRE(is_floating(args.input(0).dtype), "sum_squares '", args.name, "': x must be floating, got ",
-               args.input(0));
+  infer_floating(args);
   return {{{}, args.input(0).dtype}};
 }
 
@@ -28,15 +26,8 @@ void reference_squares(const OpArgs&, std::span<const Array* const> inputs, std:
 Kernel cpu_squares(const KernelNode& node) {
   return [n = node.input(0).num_elements()](const KernelArgs& k) {
     const float* x = k.input<float>(0);
-    double sums[8] = {};
-    std::int64_t i = 0;
-    for (; i + 8 <= n; i += 8)
-      for (std::int64_t lane = 0; lane < 8; ++lane)
-        sums[lane] += static_cast<double>(x[i + lane]) * static_cast<double>(x[i + lane]);
-    for (; i < n; ++i) sums[i % 8] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-    double total = 0;
-    for (const double sum : sums) total += sum;
-    k.output<float>(0)[0] = static_cast<float>(total);
+    const auto square = [x](std::int64_t i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); };
+    k.output<float>(0)[0] = static_cast<float>(fold(n, 0.0, std::plus(), square));
   };
 }
 
@@ -65,23 +56,23 @@ Kernel cpu_clip(const KernelNode& node) {
   };
 }
 
+ValueId build_squares(Graph& g) {
+  return sum_squares(g, g.input("x", {{{"batch", 4}, {"embed", 8}}}), "y");
+}
+
 void build_clip(Graph& g) {
-  const ValueId x = g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32});
-  clip_factor(g, sum_squares(g, x, "square"), 1.5, "clip");
+  clip_factor(g, build_squares(g), 1.5, "clip");
 }
 
 }  // namespace
 
 const OpDef& sum_squares_op() {
-  static const OpDef op = {
-      .name = "sum_squares",
-      .infer = infer_squares,
-      .flops_per_element = 2,
-      .reference = reference_squares,
-      .cpu = {.prepare = cpu_squares},
-      .samples = {{.name = "4 x 8", .build = [](Graph& g) {
-                     sum_squares(g, g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32}), "y");
-                   }}}};
+  static const OpDef op = {.name = "sum_squares",
+                           .infer = infer_squares,
+                           .flops_per_element = 2,
+                           .reference = reference_squares,
+                           .cpu = {.prepare = cpu_squares},
+                           .samples = {{.name = "4 x 8", .build = build_squares}}};
   return op;
 }
 

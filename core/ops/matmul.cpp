@@ -17,8 +17,8 @@
 
 #include "core/device/onednn.h"
 #include "core/ops/activation.h"
-#include "core/ops/builders.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/matmul_lowering.h"
 #include "core/ops/op.h"
 
 namespace takt {
@@ -27,10 +27,6 @@ namespace {
 struct Grouping {
   AxisNames stacked, rows, columns, contracted;
 };
-
-bool contains(const AxisNames& names, const Axis& name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
 
 Grouping group_axes(const OpArgs& args) {
   const AxisNames& out = args.attrs.axes("out");
@@ -54,12 +50,6 @@ Grouping group_axes(const OpArgs& args) {
   return g;
 }
 
-AxisNames names_of(const Dims& dims) {
-  AxisNames names;
-  for (const Dim& dim : dims) names.push_back(dim.axis);
-  return names;
-}
-
 AxisNames joined(const AxisNames& a, const AxisNames& b, const AxisNames& c) {
   AxisNames names = a;
   names.insert(names.end(), b.begin(), b.end());
@@ -78,24 +68,16 @@ bool is_swapped(const OpArgs& args, const char* which, const AxisNames& axes, co
       "\n  stacked axes must lead, and row, column and contracted axes must each stay together in one order");
 }
 
-// The product as oneDNN sees it. `swapped_out`: the result is stored [columns, rows], so b^T a^T is computed instead.
-struct Lowered {
-  MatmulShape shape;
-  bool swapped_out = false;
-};
+}  // namespace
 
-DType out_dtype(const OpArgs& args) {
-  return args.attrs.has("out_dtype") ? args.attrs.dtype("out_dtype") : args.input(0).dtype;
-}
-
-Lowered lower(const OpArgs& args) {
+LoweredMatmul lower_matmul(const OpArgs& args) {
   const Grouping g = group_axes(args);
   const auto extent = [&](const AxisNames& names, std::size_t input) {
     std::int64_t product = 1;
     for (const Axis& name : names) product *= args.input(input).extent(name);
     return product;
   };
-  Lowered lowered;
+  LoweredMatmul lowered;
   MatmulShape& s = lowered.shape;
   s.batch = extent(g.stacked, 0);
   s.m = extent(g.rows, 0);
@@ -106,9 +88,9 @@ Lowered lower(const OpArgs& args) {
   lowered.swapped_out = is_swapped(args, "the result", args.attrs.axes("out"), g.stacked, g.rows, g.columns);
   if (lowered.swapped_out) {
     std::swap(s.m, s.n);
-    const bool transpose_b = s.transpose_b;
-    s.transpose_b = !s.transpose_a;
-    s.transpose_a = !transpose_b;
+    std::swap(s.transpose_a, s.transpose_b);
+    s.transpose_a = !s.transpose_a;
+    s.transpose_b = !s.transpose_b;
   }
   s.has_bias = args.inputs.size() == 3;
   s.dtype = args.input(0).dtype;
@@ -116,19 +98,19 @@ Lowered lower(const OpArgs& args) {
   return lowered;
 }
 
+namespace {
+
 std::vector<TensorDesc> infer(const OpArgs& args) {
   const TensorDesc &a = args.input(0), &b = args.input(1);
   TAKT_REQUIRE(is_floating(a.dtype) && a.dtype == b.dtype, "matmul '", args.name, "': a is ", a, ", b is ", b,
                "; both must have the same floating type");
   TensorDesc y{.dims = {}, .dtype = out_dtype(args)};
-  TAKT_REQUIRE(y.dtype == a.dtype || y.dtype == DType::kF32, "matmul '", args.name, "': out_dtype is ",
-               y.dtype, ", wanted f32 or that of a ", a);
   for (const Axis& axis : args.attrs.axes("out")) {
     TAKT_REQUIRE(a.has(axis) || b.has(axis), "matmul '", args.name, "': the result's axis '", axis,
                  "' is neither in a ", a, " nor in b ", b);
     y.dims.push_back({axis, a.has(axis) ? a.extent(axis) : b.extent(axis)});
   }
-  const Lowered lowered = lower(args);
+  const LoweredMatmul lowered = lower_matmul(args);
   if (args.inputs.size() == 3) {
     const TensorDesc& bias = args.input(2);
     TAKT_REQUIRE(!lowered.swapped_out && names_of(bias.dims) == group_axes(args).columns, "matmul '",
@@ -140,10 +122,10 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
   return {y, y};
 }
 
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
+Gradients grad(const GradArgs& args) {
   const Node& node = args.node;
   Graph& graph = args.graph;
-  ValueId dy = args.output_grads[0].value();
+  ValueId dy = dy_of(args);
   const std::string& activation = node.attrs.text("activation");
   if (!activation.empty())
     dy = activation_grad(graph, node.outputs[1], dy, activation, "d." + node.name + ".pre");
@@ -151,22 +133,19 @@ std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
   const std::string prefix = "d." + node.name;
   std::optional<ValueId> dbias;
   if (node.inputs.size() == 3) {
-    AxisNames summed;
-    for (const Dim& dim : graph.value(dy).desc.dims)
-      if (!graph.value(node.inputs[2]).desc.has(dim.axis)) summed.push_back(dim.axis);
+    const AxisNames summed = axes_without(graph.value(dy).desc.dims, graph.value(node.inputs[2]).desc.dims);
     dbias = reduce(graph, dy, summed, ReduceOp::kSum, prefix + ".bias", DType::kF32);
   }
   const DType dtype = graph.value(a).desc.dtype;
   if (graph.value(dy).desc.dtype != dtype) dy = cast(graph, dy, dtype, prefix + ".cast");
-  std::vector<std::optional<ValueId>> grads = {
-      matmul(graph, dy, b, names_of(graph.value(a).desc.dims), prefix + ".a"),
-      matmul(graph, a, dy, names_of(graph.value(b).desc.dims), prefix + ".b")};
+  Gradients grads = {matmul(graph, dy, b, names_of(graph.value(a).desc.dims), prefix + ".a"),
+                     matmul(graph, a, dy, names_of(graph.value(b).desc.dims), prefix + ".b")};
   if (dbias) grads.push_back(dbias);
   return grads;
 }
 
 Cost cost(const OpArgs& args) {
-  const MatmulShape s = lower(args).shape;
+  const MatmulShape s = lower_matmul(args).shape;
   return cost_of_traffic(args, 2.0 * static_cast<double>(s.batch * s.m * s.n) * static_cast<double>(s.k));
 }
 
@@ -192,9 +171,8 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
   const auto offset = [&](const Dims& dims, const std::vector<std::int64_t>& at) {
     std::int64_t offset_elements = 0;
     for (const Dim& dim : dims)
-      offset_elements =
-          offset_elements * dim.extent + at[static_cast<std::size_t>(find_axis(loop, dim.axis))];
-    return static_cast<std::size_t>(offset_elements);
+      offset_elements = offset_elements * dim.extent + at[find_axis(loop, dim.axis)];
+    return offset_elements;
   };
   std::vector<std::int64_t> at(loop.size(), 0);
   for (std::int64_t i = 0; i < num_elements(loop); ++i) {
@@ -219,56 +197,48 @@ std::size_t aligned(std::size_t num_bytes) {
 
 // The product and what its scratch holds: oneDNN's own, then f32 copies of a, b and, if it is bf16, the result.
 struct Product {
+  MatmulShape shape;
+  bool widens, rounds;
   OnednnMatmul matmul;
-  bool widens = false;
-  std::int64_t num_a = 0, num_b = 0, num_y = 0;
-  bool rounds = false;
 
-  explicit Product(const KernelNode& node, MatmulShape shape, bool widens_bf16)
-      : matmul(widened(shape, widens_bf16), node.num_threads),
-        widens(widens_bf16),
-        num_a(shape.batch * shape.m * shape.k),
-        num_b(shape.batch * shape.k * shape.n),
-        num_y(shape.batch * shape.m * shape.n),
-        rounds(widens && shape.out_dtype == DType::kBF16) {}
+  Product(const MatmulShape& of, int num_threads)
+      : shape(of),
+        widens(of.dtype == DType::kBF16 && !onednn_has_bf16()),
+        rounds(widens && of.out_dtype == DType::kBF16),
+        matmul(widens ? in_f32(of) : of, num_threads) {}
 
-  static MatmulShape widened(MatmulShape shape, bool widens_bf16) {
-    if (widens_bf16) shape.dtype = shape.out_dtype = DType::kF32;
+  static MatmulShape in_f32(MatmulShape shape) {
+    shape.dtype = shape.out_dtype = DType::kF32;
     return shape;
   }
-  static std::size_t f32_bytes(std::int64_t num_elements) {
-    return aligned(static_cast<std::size_t>(num_elements) * sizeof(float));
-  }
-  std::size_t scratch_bytes() const {
-    std::size_t total = aligned(matmul.scratch_bytes());
-    if (widens) total += f32_bytes(num_a) + f32_bytes(num_b);
-    return total + (rounds ? f32_bytes(num_y) : 0);
-  }
+  std::int64_t num_a() const { return shape.batch * shape.m * shape.k; }
+  std::int64_t num_b() const { return shape.batch * shape.k * shape.n; }
+  std::int64_t num_y() const { return shape.batch * shape.m * shape.n; }
+  std::size_t own_bytes() const { return aligned(matmul.scratch_bytes()); }
+  std::size_t a_bytes() const { return widens ? aligned(num_a() * sizeof(float)) : 0; }
+  std::size_t b_bytes() const { return widens ? aligned(num_b() * sizeof(float)) : 0; }
+  std::size_t y_bytes() const { return rounds ? aligned(num_y() * sizeof(float)) : 0; }
+  std::size_t scratch_bytes() const { return own_bytes() + a_bytes() + b_bytes() + y_bytes(); }
+
   void run(const void* a, const void* b, const void* bias, void* y, void* scratch, int num_threads) {
     if (!widens) return matmul.run(a, b, bias, y, scratch);
-    auto* base = static_cast<std::byte*>(scratch) + aligned(matmul.scratch_bytes());
-    auto* wide_a = reinterpret_cast<float*>(base);
-    auto* wide_b = reinterpret_cast<float*>(base + f32_bytes(num_a));
-    auto* wide_y = rounds ? reinterpret_cast<float*>(base + f32_bytes(num_a) + f32_bytes(num_b))
-                          : static_cast<float*>(y);
-    convert(static_cast<const BF16*>(a), wide_a, num_a, num_threads);
-    convert(static_cast<const BF16*>(b), wide_b, num_b, num_threads);
+    auto* const copies = static_cast<std::byte*>(scratch) + own_bytes();
+    auto *wide_a = reinterpret_cast<float*>(copies), *wide_b = reinterpret_cast<float*>(copies + a_bytes());
+    void* const wide_y = rounds ? copies + a_bytes() + b_bytes() : y;
+    convert(static_cast<const BF16*>(a), wide_a, num_a(), num_threads);
+    convert(static_cast<const BF16*>(b), wide_b, num_b(), num_threads);
     matmul.run(wide_a, wide_b, bias, wide_y, scratch);
-    if (rounds) convert(wide_y, static_cast<BF16*>(y), num_y, num_threads);
+    if (rounds) convert(static_cast<float*>(wide_y), static_cast<BF16*>(y), num_y(), num_threads);
   }
 };
 
-Product product_of(const KernelNode& node, const Lowered& lowered) {
-  return Product(node, lowered.shape, lowered.shape.dtype == DType::kBF16 && !onednn_has_bf16());
-}
-
 std::size_t scratch(const KernelNode& node) {
-  return product_of(node, lower(node)).scratch_bytes();
+  return Product(lower_matmul(node).shape, node.num_threads).scratch_bytes();
 }
 
 Kernel cpu(const KernelNode& node) {
-  const Lowered lowered = lower(node);
-  const auto product = std::make_shared<Product>(product_of(node, lowered));
+  const LoweredMatmul lowered = lower_matmul(node);
+  const auto product = std::make_shared<Product>(lowered.shape, node.num_threads);
   const bool swapped = lowered.swapped_out, has_bias = lowered.shape.has_bias;
   const std::string activation = node.attrs.text("activation");
   Kernel activate;
@@ -288,43 +258,29 @@ Kernel cpu(const KernelNode& node) {
   };
 }
 
-TensorDesc f32(Dims dims) {
-  return {std::move(dims), DType::kF32};
+// A bias without axes: none.
+Sample sample(const std::string& name, const Dims& x, const Dims& w, const AxisNames& out,
+              const Dims& bias = {}, const MatmulOptions& options = {}) {
+  return {.name = name, .build = [=](Graph& g) {
+            const ValueId a = g.input("x", {x}), b = g.input("w", {w});
+            MatmulOptions with_bias = options;
+            if (!bias.empty()) with_bias.bias = g.input("bias", {bias});
+            matmul(g, a, b, out, "y", with_bias);
+          }};
 }
 
 std::vector<Sample> samples() {
-  const auto plain = [](Graph& g) {
-    const ValueId x = g.input("x", f32({{"batch", 4}, {"seq", 3}, {"embed", 8}}));
-    const ValueId w = g.input("w", f32({{"heads", 4}, {"head_dim", 2}, {"embed", 8}}));
-    matmul(g, x, w, {"batch", "seq", "heads", "head_dim"}, "y");
-  };
-  const auto contracted_bias = [](Graph& g) {
-    const ValueId x = g.input("x", f32({{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}}));
-    const ValueId w = g.input("w", f32({{"heads", 4}, {"head_dim", 2}, {"embed", 8}}));
-    const ValueId bias = g.input("bias", f32({{"embed", 8}}));
-    matmul(g, x, w, {"batch", "seq", "embed"}, "y", {.bias = bias});
-  };
-  const auto activated = [](Graph& g) {
-    const ValueId x = g.input("x", f32({{"batch", 4}, {"embed", 8}}));
-    const ValueId w = g.input("w", f32({{"embed", 8}, {"mlp", 12}}));
-    const ValueId bias = g.input("bias", f32({{"mlp", 12}}));
-    matmul(g, x, w, {"batch", "mlp"}, "y", {.bias = bias, .activation = "gelu"});
-  };
-  const auto stacked = [](Graph& g) {
-    const ValueId x = g.input("x", f32({{"batch", 4}, {"seq", 3}, {"embed", 8}}));
-    const ValueId w = g.input("w", f32({{"batch", 4}, {"mlp", 4}, {"embed", 8}}));
-    matmul(g, x, w, {"batch", "mlp", "seq"}, "y");
-  };
-  const auto to_f32 = [](Graph& g) {
-    const ValueId x = g.input("x", f32({{"batch", 4}, {"embed", 8}})),
-                  w = g.input("w", f32({{"vocab", 12}, {"embed", 8}}));
-    matmul(g, x, w, {"batch", "vocab"}, "y", {.out_dtype = DType::kF32});
-  };
-  return {{.name = "projection", .build = plain},
-          {.name = "to f32", .build = to_f32},
-          {.name = "contraction of two axes with bias", .build = contracted_bias},
-          {.name = "bias and gelu", .build = activated},
-          {.name = "stacked, result transposed", .build = stacked}};
+  const Dims x = {{"batch", 4}, {"embed", 8}}, tokens = {{"batch", 4}, {"seq", 3}, {"embed", 8}};
+  return {
+      sample("projection", tokens, {{"heads", 4}, {"head_dim", 2}, {"embed", 8}},
+             {"batch", "seq", "heads", "head_dim"}),
+      sample("to f32", x, {{"vocab", 12}, {"embed", 8}}, {"batch", "vocab"}, {}, {.out_dtype = DType::kF32}),
+      sample("contraction of two axes with bias", {{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}},
+             {{"heads", 4}, {"head_dim", 2}, {"embed", 8}}, {"batch", "seq", "embed"}, {{"embed", 8}}),
+      sample("bias and gelu", x, {{"embed", 8}, {"mlp", 12}}, {"batch", "mlp"}, {{"mlp", 12}},
+             {.activation = "gelu"}),
+      sample("stacked, result transposed", tokens, {{"batch", 4}, {"mlp", 4}, {"embed", 8}},
+             {"batch", "mlp", "seq"})};
 }
 
 }  // namespace

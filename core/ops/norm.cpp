@@ -6,77 +6,45 @@
 //           dweight = sum over rows of dy n;  dbias = sum over rows of dy (norm_grad). Linear in dy.
 // Placement rows stay sharded; the normalised axis must be whole.
 // Cost      about 8 FLOPs an element. Memory bound.
-#include "core/ops/builders.h"
-
 #include <cmath>
 
 #include "core/ops/op.h"
+#include "core/ops/rows.h"
 
 namespace takt {
 namespace {
 
-struct Rows {
-  std::int64_t count = 0, width = 0;
-};
-Rows rows_of(const TensorDesc& x) {
-  const std::int64_t width = x.dims.back().extent;
-  return {x.num_elements() / width, width};
-}
-
-TensorDesc without_last(const TensorDesc& x) {
-  return {{x.dims.begin(), x.dims.end() - 1}, x.dtype};
-}
-
 std::vector<TensorDesc> infer(const OpArgs& args) {
   const TensorDesc& x = args.input(0);
-  TAKT_REQUIRE(!x.dims.empty() && is_floating(x.dtype), "norm '", args.name,
-               "': x must be floating with at least one axis, got ", x);
+  require_rows(args, x);
   for (std::size_t i = 1; i < args.inputs.size(); ++i)
     TAKT_REQUIRE(args.input(i).dims == Dims{x.dims.back()}, "norm '", args.name,
                  "': weight and bias must be ", to_string(Dims{x.dims.back()}), ", got ", args.input(i));
   return {x, without_last(x), without_last(x)};
 }
 
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  const Node& node = args.node;
-  const bool centered = node.inputs.size() == 3;
-  const auto grads = args.graph.append(
-      norm_grad_op(),
-      {args.output_grads[0].value(), node.inputs[0], node.inputs[1], node.outputs[1], node.outputs[2]},
-      {{"centered", centered}}, "d." + node.name);
-  return {grads.begin(), grads.end()};
+Gradients grad(const GradArgs& args) {
+  const std::vector<ValueId>&in = args.node.inputs, &out = args.node.outputs;
+  return append_gradient(args, norm_grad_op(), {dy_of(args), in[0], in[1], out[1], out[2]},
+                         {{"centered", in.size() == 3}});
 }
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   const Rows rows = rows_of(args.input(0));
   const bool centered = inputs.size() == 3;
+  const auto width = static_cast<double>(rows.width);
   for (std::int64_t r = 0; r < rows.count; ++r) {
-    const double* x = &inputs[0]->data[static_cast<std::size_t>(r * rows.width)];
+    const double* x = &inputs[0]->data[r * rows.width];
+    double* y = &outputs[0].data[r * rows.width];
     double mean = 0, square = 0;
-    for (std::int64_t c = 0; centered && c < rows.width; ++c) mean += x[c] / static_cast<double>(rows.width);
-    for (std::int64_t c = 0; c < rows.width; ++c)
-      square += (x[c] - mean) * (x[c] - mean) / static_cast<double>(rows.width);
+    for (std::int64_t c = 0; centered && c < rows.width; ++c) mean += x[c] / width;
+    for (std::int64_t c = 0; c < rows.width; ++c) square += (x[c] - mean) * (x[c] - mean) / width;
     const double rstd = 1.0 / std::sqrt(square + args.attrs.number("eps"));
-    for (std::int64_t c = 0; c < rows.width; ++c) {
-      const auto column = static_cast<std::size_t>(c);
-      const double bias = centered ? inputs[2]->data[column] : 0.0;
-      outputs[0].data[static_cast<std::size_t>(r * rows.width + c)] =
-          (x[c] - mean) * rstd * inputs[1]->data[column] + bias;
-    }
-    outputs[1].data[static_cast<std::size_t>(r)] = mean;
-    outputs[2].data[static_cast<std::size_t>(r)] = rstd;
+    for (std::int64_t c = 0; c < rows.width; ++c)
+      y[c] = (x[c] - mean) * rstd * inputs[1]->data[c] + (centered ? inputs[2]->data[c] : 0.0);
+    outputs[1].data[r] = mean;
+    outputs[2].data[r] = rstd;
   }
-}
-
-// Sum of f(c) over a row in eight interleaved chains, so that it vectorises in one fixed order.
-template <class F>
-float row_sum(std::int64_t width, const F& f) {
-  float sums[8] = {};
-  std::int64_t c = 0;
-  for (; c + 8 <= width; c += 8)
-    for (std::int64_t lane = 0; lane < 8; ++lane) sums[lane] += f(c + lane);
-  for (; c < width; ++c) sums[c % 8] += f(c);
-  return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
 }
 
 Kernel cpu(const KernelNode& node) {
@@ -116,22 +84,19 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
   const bool centered = args.attrs.flag("centered");
   const auto width = static_cast<double>(rows.width);
   for (std::int64_t r = 0; r < rows.count; ++r) {
-    const double mean = inputs[3]->data[static_cast<std::size_t>(r)],
-                 rstd = inputs[4]->data[static_cast<std::size_t>(r)];
+    const double *dy = &inputs[0]->data[r * rows.width], *x = &inputs[1]->data[r * rows.width];
+    const double mean = inputs[3]->data[r], rstd = inputs[4]->data[r];
+    const auto g = [&](std::int64_t c) { return dy[c] * inputs[2]->data[c]; };
+    const auto n = [&](std::int64_t c) { return (x[c] - mean) * rstd; };
     double mean_g = 0, mean_gn = 0;
-    const auto at = [&](std::int64_t c) { return static_cast<std::size_t>(r * rows.width + c); };
-    const auto g = [&](std::int64_t c) {
-      return inputs[0]->data[at(c)] * inputs[2]->data[static_cast<std::size_t>(c)];
-    };
-    const auto n = [&](std::int64_t c) { return (inputs[1]->data[at(c)] - mean) * rstd; };
     for (std::int64_t c = 0; c < rows.width; ++c) {
       if (centered) mean_g += g(c) / width;
       mean_gn += g(c) * n(c) / width;
     }
     for (std::int64_t c = 0; c < rows.width; ++c) {
-      outputs[0].data[at(c)] = rstd * (g(c) - mean_g - n(c) * mean_gn);
-      outputs[1].data[static_cast<std::size_t>(c)] += inputs[0]->data[at(c)] * n(c);
-      if (centered) outputs[2].data[static_cast<std::size_t>(c)] += inputs[0]->data[at(c)];
+      outputs[0].data[r * rows.width + c] = rstd * (g(c) - mean_g - n(c) * mean_gn);
+      outputs[1].data[c] += dy[c] * n(c);
+      if (centered) outputs[2].data[c] += dy[c];
     }
   }
 }
@@ -181,34 +146,17 @@ Kernel cpu_grad(const KernelNode& node) {
   };
 }
 
-const TensorDesc kX{{{"batch", 4}, {"seq", 4}, {"embed", 24}}, DType::kF32};
-const TensorDesc kRow{{{"embed", 24}}, DType::kF32};
-
 std::vector<Sample> samples() {
-  return {{.name = "rms",
-           .build =
-               [](Graph& g) {
-                 const ValueId x = g.input("x", kX);
-                 rms_norm(g, x, g.input("weight", kRow), 1e-5, "y");
-               }},
-          {.name = "layer", .build = [](Graph& g) {
-             const ValueId x = g.input("x", kX), weight = g.input("weight", kRow);
-             layer_norm(g, x, weight, g.input("bias", kRow), 1e-5, "y");
-           }}};
-}
-
-std::vector<Sample> grad_samples() {
-  std::vector<Sample> samples;
-  for (const bool centered : {false, true})
-    samples.push_back({.name = centered ? "layer" : "rms", .build = [centered](Graph& g) {
-                         const ValueId x = g.input("x", kX), weight = g.input("weight", kRow),
-                                       dy = g.input("dy", kX);
-                         std::vector<ValueId> inputs = {x, weight};
-                         if (centered) inputs.push_back(g.input("bias", kRow));
-                         const auto y = g.append(norm_op(), inputs, {{"eps", 1e-5}}, "y");
-                         g.append(norm_grad_op(), {dy, x, weight, y[1], y[2]}, {{"centered", centered}}, "d");
-                       }});
-  return samples;
+  const TensorDesc x{{{"batch", 4}, {"seq", 4}, {"embed", 24}}}, row{{{"embed", 24}}};
+  const auto rms = [=](Graph& g) {
+    const ValueId input = g.input("x", x);
+    rms_norm(g, input, g.input("weight", row), 1e-5, "y");
+  };
+  const auto layer = [=](Graph& g) {
+    const ValueId input = g.input("x", x), weight = g.input("weight", row);
+    layer_norm(g, input, weight, g.input("bias", row), 1e-5, "y");
+  };
+  return {{.name = "rms", .build = rms}, {.name = "layer", .build = layer}};
 }
 
 }  // namespace
@@ -232,7 +180,7 @@ const OpDef& norm_grad_op() {
                            .placement = {.whole_last_of = 1, .linear_in = {{0}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad},
-                           .samples = grad_samples()};
+                           .samples = with_gradient(samples())};
   return op;
 }
 

@@ -1,15 +1,12 @@
-// What every op's room includes: the record it fills in, the graph its gradient appends to, and shared rules.
+// What every op's room includes: the record it fills in, its builder's declaration, and what ops share.
 #pragma once
 
 #include "core/graph/graph.h"
 #include "core/graph/op.h"
+#include "core/ops/builders.h"
+#include "core/ops/cuda_kernels.h"
+#include "core/ops/gradient.h"
 #include "core/ops/op_cost.h"
 #include "core/ops/parallel_for.h"
 #include "core/ops/placement_rules.h"
-
-// A CUDA kernel where the build has CUDA, else nullptr, which the CUDA executor reports as "not compiled in".
-#ifdef TAKT_HAVE_CUDA
-#define TAKT_CUDA_KERNEL(kernel) reinterpret_cast<const void*>(&(kernel))
-#else
-#define TAKT_CUDA_KERNEL(kernel) nullptr
-#endif
+#include "core/ops/shape_rules.h"

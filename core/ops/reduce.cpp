@@ -8,46 +8,20 @@
 #include <cstring>
 #include <limits>
 
-#include "core/ops/builders.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/op.h"
+#include "core/ops/rows.h"
 
 namespace takt {
 namespace {
 
-// x seen as [outer, reduced, inner].
-struct Split {
-  std::int64_t outer = 1, reduced = 1, inner = 1;
-};
-
-bool contains(const AxisNames& names, const Axis& name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-// `dims` around the axes for which `is_reduced`, which must stand side by side.
-template <class IsReduced>
-Split split(const Dims& dims, const OpArgs& args, const IsReduced& is_reduced) {
-  Split s;
-  int changes = 0;
-  bool inside = false;
-  for (const Dim& dim : dims) {
-    const bool now = is_reduced(dim.axis);
-    if (now != inside) ++changes;
-    inside = now;
-    (now ? s.reduced : changes == 0 ? s.outer : s.inner) *= dim.extent;
-  }
-  TAKT_REQUIRE(changes <= 2, args.name, ": the reduced axes of ", to_string(dims),
-               " must stand side by side");
-  return s;
-}
-
 Split split_reduce(const OpArgs& args) {
-  const AxisNames& axes = args.attrs.axes("axes");
-  return split(args.input(0).dims, args, [&](const Axis& axis) { return contains(axes, axis); });
+  return split_around(args, args.input(0).dims, args.attrs.axes("axes"));
 }
 
 Split split_broadcast(const OpArgs& args) {
-  return split(args.attrs.dims("dims"), args, [&](const Axis& axis) { return !args.input(0).has(axis); });
+  const Dims& dims = args.attrs.dims("dims");
+  return split_around(args, dims, axes_without(dims, args.input(0).dims));
 }
 
 bool is_max(const OpArgs& args) {
@@ -60,19 +34,16 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
     TAKT_REQUIRE(args.input(0).has(axis), "reduce '", args.name, "': x ", args.input(0), " has no axis '",
                  axis, "'");
   split_reduce(args);
-  TensorDesc y{.dims = {},
-               .dtype = args.attrs.has("out_dtype") ? args.attrs.dtype("out_dtype") : args.input(0).dtype};
-  TAKT_REQUIRE(y.dtype == args.input(0).dtype || y.dtype == DType::kF32, "reduce '", args.name,
-               "': out_dtype is ", y.dtype, ", wanted f32 or that of x ", args.input(0));
+  TensorDesc y{.dims = {}, .dtype = out_dtype(args)};
   for (const Dim& dim : args.input(0).dims)
     if (!contains(axes, dim.axis)) y.dims.push_back(dim);
   return {y};
 }
 
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
+Gradients grad(const GradArgs& args) {
   TAKT_REQUIRE(args.node.attrs.text("op") == "sum", "reduce '", args.node.name,
                "': the maximum is not differentiated");
-  return {broadcast(args.graph, args.output_grads[0].value(), args.graph.value(args.node.inputs[0]).desc.dims,
+  return {broadcast(args.graph, dy_of(args), args.graph.value(args.node.inputs[0]).desc.dims,
                     "d." + args.node.name)};
 }
 
@@ -89,10 +60,10 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
   const bool max = is_max(args);
   for (std::int64_t o = 0; o < s.outer; ++o)
     for (std::int64_t i = 0; i < s.inner; ++i) {
-      double& y = outputs[0].data[static_cast<std::size_t>(o * s.inner + i)];
+      double& y = outputs[0].data[o * s.inner + i];
       y = max ? -std::numeric_limits<double>::infinity() : 0.0;
-      for (std::int64_t r = 0; r < s.reduced; ++r) {
-        const double x = inputs[0]->data[static_cast<std::size_t>((o * s.reduced + r) * s.inner + i)];
+      for (std::int64_t r = 0; r < s.middle; ++r) {
+        const double x = inputs[0]->data[(o * s.middle + r) * s.inner + i];
         y = max ? std::max(y, x) : y + x;
       }
     }
@@ -121,17 +92,8 @@ Existing existing(const KernelNode& node) {
                       : Existing{stride, e.stride, e.extent, e.num_valid};
 }
 
-// Maximum of a run of neighbours, in lanes so that it vectorises.
-template <class T>
-float run_max(const T* x, std::int64_t num_elements) {
-  float lanes[8];
-  std::fill(lanes, lanes + 8, std::numeric_limits<float>::lowest());
-  std::int64_t i = 0;
-  for (; i + 8 <= num_elements; i += 8)
-    for (std::int64_t lane = 0; lane < 8; ++lane) lanes[lane] = std::max(lanes[lane], to_float(x[i + lane]));
-  for (; i < num_elements; ++i) lanes[0] = std::max(lanes[0], to_float(x[i]));
-  return *std::max_element(lanes, lanes + 8);
-}
+constexpr float kLowest = std::numeric_limits<float>::lowest();
+constexpr auto kLarger = [](float a, float b) { return std::max(a, b); };
 
 // y[i] = the sum or maximum over rows of `columns` <= kColumns neighbours, `inner` apart. Long sums are kept in double.
 template <class T, class Out, class Accumulator, class Op>
@@ -150,30 +112,30 @@ void reduce_columns(const T* x, Out* y, std::int64_t inner, std::int64_t columns
 template <class T, class Out>
 void reduce_row(const T* x, Out* y, std::int64_t inner, const Existing& e, bool max) {
   if (max && inner == 1 && e.extent == 1) {
-    *y = stored<Out>(run_max(x, e.count));
+    const auto at = [x](std::int64_t i) {
+      return to_float(x[i]);
+    };  // the last axis: columns would be too short
+    *y = stored<Out>(fold(e.count, kLowest, kLarger, at));
     return;
   }
   for (std::int64_t first = 0; first < inner; first += kColumns) {
     const std::int64_t columns = std::min(kColumns, inner - first);
     if (max)
-      reduce_columns(x + first, y + first, inner, columns, e, std::numeric_limits<float>::lowest(),
-                     [](float a, float b) { return std::max(a, b); });
+      reduce_columns(x + first, y + first, inner, columns, e, kLowest, kLarger);
     else
-      reduce_columns(x + first, y + first, inner, columns, e, 0.0, [](double a, double b) { return a + b; });
+      reduce_columns(x + first, y + first, inner, columns, e, 0.0, std::plus());
   }
 }
 
 Kernel cpu(const KernelNode& node) {
-  return with_floating(node.input(0).dtype, [&](auto in) {
-    return with_floating(node.output(0).dtype, [&](auto out) -> Kernel {
-      return [s = split_reduce(node), e = existing(node), max = is_max(node),
-              threads = node.num_threads](const KernelArgs& k) {
-        parallel_for(threads, s.outer, [&](std::int64_t o) {
-          reduce_row(k.input<decltype(in)>(0) + o * s.reduced * s.inner,
-                     k.output<decltype(out)>(0) + o * s.inner, s.inner, e, max);
-        });
-      };
-    });
+  return with_floating(node.input(0).dtype, node.output(0).dtype, [&](auto in, auto out) -> Kernel {
+    return [s = split_reduce(node), e = existing(node), max = is_max(node),
+            threads = node.num_threads](const KernelArgs& k) {
+      parallel_for(threads, s.outer, [&](std::int64_t o) {
+        reduce_row(k.input<decltype(in)>(0) + o * s.middle * s.inner,
+                   k.output<decltype(out)>(0) + o * s.inner, s.inner, e, max);
+      });
+    };
   });
 }
 
@@ -186,21 +148,18 @@ std::vector<TensorDesc> infer_broadcast(const OpArgs& args) {
   return {{dims, args.input(0).dtype}};
 }
 
-std::vector<std::optional<ValueId>> grad_broadcast(const GradArgs& args) {
-  const TensorDesc& x = args.graph.value(args.node.inputs[0]).desc;
-  AxisNames added;
-  for (const Dim& dim : args.node.attrs.dims("dims"))
-    if (!x.has(dim.axis)) added.push_back(dim.axis);
-  return {reduce(args.graph, args.output_grads[0].value(), added, ReduceOp::kSum, "d." + args.node.name)};
+Gradients grad_broadcast(const GradArgs& args) {
+  const Dims& x = args.graph.value(args.node.inputs[0]).desc.dims;
+  const AxisNames added = axes_without(args.node.attrs.dims("dims"), x);
+  return {reduce(args.graph, dy_of(args), added, ReduceOp::kSum, "d." + args.node.name)};
 }
 
 void reference_broadcast(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
   const Split s = split_broadcast(args);
   for (std::int64_t o = 0; o < s.outer; ++o)
-    for (std::int64_t r = 0; r < s.reduced; ++r)
+    for (std::int64_t r = 0; r < s.middle; ++r)
       for (std::int64_t i = 0; i < s.inner; ++i)
-        outputs[0].data[static_cast<std::size_t>((o * s.reduced + r) * s.inner + i)] =
-            inputs[0]->data[static_cast<std::size_t>(o * s.inner + i)];
+        outputs[0].data[(o * s.middle + r) * s.inner + i] = inputs[0]->data[o * s.inner + i];
 }
 
 Kernel cpu_broadcast(const KernelNode& node) {
@@ -208,22 +167,22 @@ Kernel cpu_broadcast(const KernelNode& node) {
   if (split.inner == 1 && node.input(0).dtype == DType::kF32)  // one number a row: too short for copies
     return [s = split, threads = node.num_threads](const KernelArgs& k) {
       parallel_for(threads, s.outer, [&](std::int64_t o) {
-        std::fill_n(k.output<float>(0) + o * s.reduced, s.reduced, k.input<float>(0)[o]);
+        std::fill_n(k.output<float>(0) + o * s.middle, s.middle, k.input<float>(0)[o]);
       });
     };
   split.inner *= static_cast<std::int64_t>(num_bytes(node.input(0).dtype));
   return [s = split, threads = node.num_threads](const KernelArgs& k) {
     parallel_for(threads, s.outer, [&](std::int64_t o) {
       const std::byte* x = k.input<std::byte>(0) + o * s.inner;
-      std::byte* y = k.output<std::byte>(0) + o * s.reduced * s.inner;
-      for (std::int64_t r = 0; r < s.reduced; ++r)
+      std::byte* y = k.output<std::byte>(0) + o * s.middle * s.inner;
+      for (std::int64_t r = 0; r < s.middle; ++r)
         std::memcpy(y + r * s.inner, x, static_cast<std::size_t>(s.inner));
     });
   };
 }
 
 std::vector<Sample> samples() {
-  const TensorDesc x{{{"batch", 4}, {"seq", 4}, {"embed", 8}}, DType::kF32};
+  const TensorDesc x{{{"batch", 4}, {"seq", 4}, {"embed", 8}}};
   const auto sample = [x](const std::string& name, const AxisNames& axes, ReduceOp op,
                           std::optional<DType> out_dtype = {}) {
     return Sample{.name = name,
@@ -239,9 +198,7 @@ std::vector<Sample> samples() {
 std::vector<Sample> broadcast_samples() {
   const Dims dims = {{"batch", 4}, {"seq", 4}, {"embed", 8}};
   const auto sample = [dims](const std::string& name, const Dims& x) {
-    return Sample{.name = name, .build = [=](Graph& g) {
-                    broadcast(g, g.input("x", {x, DType::kF32}), dims, "y");
-                  }};
+    return Sample{.name = name, .build = [=](Graph& g) { broadcast(g, g.input("x", {x}), dims, "y"); }};
   };
   return {sample("scalar", {}), sample("middle axis", {{"batch", 4}, {"embed", 8}})};
 }

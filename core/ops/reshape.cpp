@@ -5,8 +5,6 @@
 // Placement an axis may be sharded if the axes in front of it hold equally many elements before and after, and it
 //           is itself the same, renamed, or the leading one of a split or merged run. Linear.
 // Cost      a copy, or nothing where the memory plan lets y overwrite x.
-#include "core/ops/builders.h"
-
 #include <cstring>
 
 #include "core/ops/op.h"
@@ -21,8 +19,8 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
   return {{dims, args.input(0).dtype}};
 }
 
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  return {reshape(args.graph, args.output_grads[0].value(), args.graph.value(args.node.inputs[0]).desc.dims,
+Gradients grad(const GradArgs& args) {
+  return {reshape(args.graph, dy_of(args), args.graph.value(args.node.inputs[0]).desc.dims,
                   "d." + args.node.name)};
 }
 
@@ -53,32 +51,26 @@ Kernel cpu(const KernelNode& node) {
   };
 }
 
-std::vector<Sample> samples() {
-  const TensorDesc x{{{"batch", 4}, {"seq", 2}, {"embed", 8}}, DType::kF32};
-  return {{.name = "split",
-           .build =
-               [x](Graph& g) {
-                 reshape(g, g.input("x", x), {{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}}, "y");
-               }},
-          {.name = "merge",
-           .build =
-               [x](Graph& g) {
-                 reshape(g, g.input("x", x), {{"tokens", 8}, {"embed", 8}}, "y");
-               }},
-          {.name = "rename", .build = [x](Graph& g) { rename(g, g.input("x", x), "embed", "mlp", "y"); }}};
+Sample sample(const std::string& name, const Dims& dims) {
+  return {.name = name, .build = [dims](Graph& g) {
+            reshape(g, g.input("x", {{{"batch", 4}, {"seq", 2}, {"embed", 8}}}), dims, "y");
+          }};
 }
 
 }  // namespace
 
 const OpDef& reshape_op() {
-  static const OpDef op = {.name = "reshape",
-                           .infer = infer,
-                           .grad = grad,
-                           .placements = placements,
-                           .reference = reference,
-                           .cpu = {.prepare = cpu, .bf16 = true},
-                           .may_overwrite_input = true,
-                           .samples = samples()};
+  static const OpDef op = {
+      .name = "reshape",
+      .infer = infer,
+      .grad = grad,
+      .placements = placements,
+      .reference = reference,
+      .cpu = {.prepare = cpu, .bf16 = true},
+      .may_overwrite_input = true,
+      .samples = {sample("split", {{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}}),
+                  sample("merge", {{"tokens", 8}, {"embed", 8}}),
+                  sample("rename", {{"batch", 4}, {"seq", 2}, {"mlp", 8}})}};
   return op;
 }
 

@@ -9,7 +9,6 @@
 // Source    Su et al. 2021, arXiv:2104.09864.
 #include <cmath>
 
-#include "core/ops/builders.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 
@@ -18,20 +17,13 @@ namespace {
 
 // x seen as [outer, seq, inner, width].
 struct Layout {
-  std::int64_t outer = 1, seq = 1, inner = 1, width = 1;
+  std::int64_t outer, seq, inner, width;
 };
 
-Layout layout_of(const TensorDesc& x) {
-  Layout layout;
-  const int seq = find_axis(x.dims, "seq");
-  for (int i = 0; i < static_cast<int>(x.dims.size()); ++i) {
-    const std::int64_t extent = x.dims[static_cast<std::size_t>(i)].extent;
-    if (i == static_cast<int>(x.dims.size()) - 1)
-      layout.width = extent;
-    else
-      (i < seq ? layout.outer : i == seq ? layout.seq : layout.inner) *= extent;
-  }
-  return layout;
+Layout layout_of(const OpArgs& args) {
+  const Split split = split_around(args, args.input(0).dims, {"seq"});
+  const std::int64_t width = args.input(0).dims.back().extent;
+  return {split.outer, split.middle, split.inner / width, width};
 }
 
 Dims table_dims(std::int64_t seq, std::int64_t half) {
@@ -49,24 +41,22 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
   return {x};
 }
 
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  return {rotary(args.graph, args.output_grads[0].value(), args.node.inputs[1], "d." + args.node.name,
+Gradients grad(const GradArgs& args) {
+  return {rotary(args.graph, dy_of(args), args.node.inputs[1], "d." + args.node.name,
                  !args.node.attrs.flag("inverse")),
           std::nullopt};
 }
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const Layout l = layout_of(args.input(0));
+  const Layout l = layout_of(args);
   const double sign = args.attrs.flag("inverse") ? -1.0 : 1.0;
   const std::int64_t half = l.width / 2;
+  const std::vector<double>&x = inputs[0]->data, &table = inputs[1]->data;
   for (std::int64_t row = 0; row < l.outer * l.seq * l.inner; ++row)
     for (std::int64_t i = 0; i < half; ++i) {
-      const auto low = static_cast<std::size_t>(row * l.width + i),
-                 high = low + static_cast<std::size_t>(half);
-      const auto turn = static_cast<std::size_t>(row / l.inner % l.seq * l.width + i);
-      const double cosine = inputs[1]->data[turn],
-                   sine = sign * inputs[1]->data[turn + static_cast<std::size_t>(half)];
-      const std::vector<double>& x = inputs[0]->data;
+      const std::int64_t low = row * l.width + i, high = low + half,
+                         turn = row / l.inner % l.seq * l.width + i;
+      const double cosine = table[turn], sine = sign * table[turn + half];
       outputs[0].data[low] = x[low] * cosine - x[high] * sine;
       outputs[0].data[high] = x[high] * cosine + x[low] * sine;
     }
@@ -84,7 +74,7 @@ void rotate(const T* x, T* y, const float* cosines, const float* sines, float si
 }
 
 Kernel cpu(const KernelNode& node) {
-  const Layout l = layout_of(node.input(0));
+  const Layout l = layout_of(node);
   const float sign = node.attrs.flag("inverse") ? -1.0f : 1.0f;
   return with_floating(node.input(0).dtype, [&](auto type) -> Kernel {
     using T = decltype(type);
@@ -99,10 +89,6 @@ Kernel cpu(const KernelNode& node) {
   });
 }
 
-std::vector<TensorDesc> infer_table(const OpArgs& args) {
-  return {{args.attrs.dims("dims"), DType::kF32}};
-}
-
 double angle(std::int64_t position, std::int64_t pair, std::int64_t half, double theta) {
   return static_cast<double>(position) *
          std::pow(theta, -static_cast<double>(pair) / static_cast<double>(half));
@@ -110,9 +96,9 @@ double angle(std::int64_t position, std::int64_t pair, std::int64_t half, double
 
 void reference_table(const OpArgs& args, std::span<const Array* const>, std::span<Array> outputs) {
   const std::int64_t half = outputs[0].dims[2].extent;
-  for (std::int64_t i = 0; i < static_cast<std::int64_t>(outputs[0].data.size()); ++i) {
+  for (std::int64_t i = 0; i < args.output(0).num_elements(); ++i) {
     const double a = angle(i / half / 2, i % half, half, args.attrs.number("theta"));
-    outputs[0].data[static_cast<std::size_t>(i)] = i / half % 2 == 0 ? std::cos(a) : std::sin(a);
+    outputs[0].data[i] = i / half % 2 == 0 ? std::cos(a) : std::sin(a);
   }
 }
 
@@ -133,10 +119,13 @@ Kernel cpu_table(const KernelNode& node) {
 
 Sample sample(bool inverse) {
   return {.name = inverse ? "back" : "heads", .build = [inverse](Graph& g) {
-            const ValueId x =
-                g.input("x", {{{"batch", 4}, {"seq", 4}, {"heads", 4}, {"head_dim", 6}}, DType::kF32});
+            const ValueId x = g.input("x", {{{"batch", 4}, {"seq", 4}, {"heads", 4}, {"head_dim", 6}}});
             rotary(g, x, rotary_table(g, 4, 3, 100.0, "table"), "y", inverse);
           }};
+}
+
+void build_table(Graph& g) {
+  rotary_table(g, 8, 3, 100.0, "table");
 }
 
 }  // namespace
@@ -156,14 +145,13 @@ const OpDef& rotary_op() {
 }
 
 const OpDef& rotary_table_op() {
-  static const OpDef op = {
-      .name = "rotary_table",
-      .infer = infer_table,
-      .flops_per_element = 40,
-      .placement = {.whole = {"turn", "pair"}},
-      .reference = reference_table,
-      .cpu = {.prepare = cpu_table},
-      .samples = {{.name = "positions", .build = [](Graph& g) { rotary_table(g, 8, 3, 100.0, "table"); }}}};
+  static const OpDef op = {.name = "rotary_table",
+                           .infer = infer_dims,
+                           .flops_per_element = 40,
+                           .placement = {.whole = {"turn", "pair"}},
+                           .reference = reference_table,
+                           .cpu = {.prepare = cpu_table},
+                           .samples = {{.name = "positions", .build = build_table}}};
   return op;
 }
 

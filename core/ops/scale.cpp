@@ -1,22 +1,14 @@
 // scale: y = factor x
 //
 // Gradient  dx = factor dy.     Placement elementwise and linear.     Cost one FLOP an element.
-#include "core/ops/builders.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 
 namespace takt {
 namespace {
 
-std::vector<TensorDesc> infer(const OpArgs& args) {
-  TAKT_REQUIRE(is_floating(args.input(0).dtype), "scale '", args.name, "': x must be floating, got ",
-               args.input(0));
-  return {args.input(0)};
-}
-
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  return {scale(args.graph, args.output_grads[0].value(), args.node.attrs.number("factor"),
-                "d." + args.node.name)};
+Gradients grad(const GradArgs& args) {
+  return {scale(args.graph, dy_of(args), args.node.attrs.number("factor"), "d." + args.node.name)};
 }
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -29,21 +21,22 @@ Kernel cpu(const KernelNode& node) {
   return elementwise_kernel<1>(node, [factor](float x) { return factor * x; });
 }
 
+void build_sample(Graph& g) {
+  scale(g, g.input("x", {{{"batch", 4}, {"embed", 8}}}), -0.3, "y");
+}
+
 }  // namespace
 
 const OpDef& scale_op() {
-  static const OpDef op = {
-      .name = "scale",
-      .infer = infer,
-      .grad = grad,
-      .flops_per_element = 1,
-      .placement = {.linear_in = {{0}}},
-      .reference = reference,
-      .cpu = {.prepare = cpu, .bf16 = true},
-      .may_overwrite_input = true,
-      .samples = {{.name = "by -0.3", .build = [](Graph& g) {
-                     scale(g, g.input("x", {{{"batch", 4}, {"embed", 8}}, DType::kF32}), -0.3, "y");
-                   }}}};
+  static const OpDef op = {.name = "scale",
+                           .infer = infer_floating,
+                           .grad = grad,
+                           .flops_per_element = 1,
+                           .placement = {.linear_in = {{0}}},
+                           .reference = reference,
+                           .cpu = {.prepare = cpu, .bf16 = true},
+                           .may_overwrite_input = true,
+                           .samples = {{.name = "by -0.3", .build = build_sample}}};
   return op;
 }
 

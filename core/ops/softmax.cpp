@@ -3,27 +3,24 @@
 // Gradient  dx = y (dy - sum_c(y dy)): needs y and not x, so x may be freed (softmax_grad, linear in dy).
 // Placement rows stay sharded; the last axis must be whole. (The loss over a sharded vocabulary is cross_entropy.)
 // Cost      about 5 FLOPs an element. Memory bound.
-#include "core/ops/builders.h"
-
 #include <algorithm>
 #include <cmath>
 
 #include "core/ops/op.h"
+#include "core/ops/rows.h"
 #include "core/ops/vector_math.h"
 
 namespace takt {
 namespace {
 
+// x, or y and dy, alike.
 std::vector<TensorDesc> infer(const OpArgs& args) {
-  const TensorDesc& x = args.input(0);
-  TAKT_REQUIRE(!x.dims.empty(), "softmax '", args.name, "': x needs at least one axis, got a scalar");
-  TAKT_REQUIRE(is_floating(x.dtype), "softmax '", args.name, "': x must be floating, got ", x);
-  return {x};
+  require_rows(args, args.input(0));
+  return infer_alike(args);
 }
 
-std::vector<std::optional<ValueId>> grad(const GradArgs& args) {
-  return {args.graph.append_one(softmax_grad_op(), {args.node.outputs[0], args.output_grads[0].value()}, {},
-                                "d." + args.node.name)};
+Gradients grad(const GradArgs& args) {
+  return append_gradient(args, softmax_grad_op(), {args.node.outputs[0], dy_of(args)});
 }
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -38,9 +35,9 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
 }
 
 Kernel cpu(const KernelNode& node) {
-  const std::int64_t width = node.input(0).dims.back().extent, rows = node.input(0).num_elements() / width;
-  return [=, threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, rows, [&](std::int64_t r) {
+  return [rows = rows_of(node.input(0)), threads = node.num_threads](const KernelArgs& k) {
+    const std::int64_t width = rows.width;
+    parallel_for(threads, rows.count, [&](std::int64_t r) {
       const float* x = k.input<float>(0) + r * width;
       float* y = k.output<float>(0) + r * width;
       const float max = *std::max_element(x, x + width);
@@ -50,12 +47,6 @@ Kernel cpu(const KernelNode& node) {
       for (std::int64_t c = 0; c < width; ++c) y[c] /= sum;
     });
   };
-}
-
-std::vector<TensorDesc> infer_grad(const OpArgs& args) {
-  TAKT_REQUIRE(args.input(0) == args.input(1), "softmax_grad '", args.name, "': y is ", args.input(0),
-               ", dy is ", args.input(1));
-  return {args.input(0)};
 }
 
 void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -69,9 +60,9 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
 }
 
 Kernel cpu_grad(const KernelNode& node) {
-  const std::int64_t width = node.input(0).dims.back().extent, rows = node.input(0).num_elements() / width;
-  return [=, threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, rows, [&](std::int64_t r) {
+  return [rows = rows_of(node.input(0)), threads = node.num_threads](const KernelArgs& k) {
+    const std::int64_t width = rows.width;
+    parallel_for(threads, rows.count, [&](std::int64_t r) {
       const float *y = k.input<float>(0) + r * width, *dy = k.input<float>(1) + r * width;
       float* dx = k.output<float>(0) + r * width;
       float sum = 0;
@@ -81,13 +72,11 @@ Kernel cpu_grad(const KernelNode& node) {
   };
 }
 
-std::vector<Sample> samples(bool with_grad) {
-  return {{.name = "rows of 12", .build = [with_grad](Graph& g) {
-             const TensorDesc desc{{{"batch", 4}, {"vocab", 12}}, DType::kF32};
-             const ValueId y = softmax(g, g.input("x", desc), "y");
-             if (with_grad) g.append_one(softmax_grad_op(), {y, g.input("dy", desc)}, {}, "dx");
-           }}};
+void build_sample(Graph& g) {
+  softmax(g, g.input("x", {{{"batch", 4}, {"vocab", 12}}}), "y");
 }
+
+const Sample kSample{.name = "rows of 12", .build = build_sample};
 
 }  // namespace
 
@@ -99,18 +88,18 @@ const OpDef& softmax_op() {
                            .placement = {.whole_last_of = 0},
                            .reference = reference,
                            .cpu = {.prepare = cpu},
-                           .samples = samples(false)};
+                           .samples = {kSample}};
   return op;
 }
 
 const OpDef& softmax_grad_op() {
   static const OpDef op = {.name = "softmax_grad",
-                           .infer = infer_grad,
+                           .infer = infer,
                            .flops_per_element = 5,
                            .placement = {.whole_last_of = 0, .linear_in = {{1}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad},
-                           .samples = samples(true)};
+                           .samples = with_gradient({kSample})};
   return op;
 }
 

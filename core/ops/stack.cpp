@@ -3,8 +3,6 @@
 // Gradient  the two are each other's gradient.
 // Placement elementwise and linear; the stacked axis must be whole.
 // Cost      a copy, of any dtype.
-#include "core/ops/builders.h"
-
 #include <cstring>
 
 #include "core/ops/op.h"
@@ -12,33 +10,13 @@
 namespace takt {
 namespace {
 
-// The tensor with the stacked axis, seen as [outer, parts, inner].
-struct Layout {
-  std::int64_t outer = 1, parts = 1, inner = 1;
-  // The number of a part and the offset in it of element i.
-  std::size_t part(std::int64_t i) const { return static_cast<std::size_t>(i / inner % parts); }
-  std::size_t offset(std::int64_t i) const {
-    return static_cast<std::size_t>(i / inner / parts * inner + i % inner);
-  }
-};
-
-Layout layout_of(const Dims& dims, const Axis& axis) {
-  Layout layout;
-  bool after = false;
-  for (const Dim& dim : dims) {
-    if (dim.axis == axis)
-      layout.parts = dim.extent;
-    else
-      (after ? layout.inner : layout.outer) *= dim.extent;
-    after = after || dim.axis == axis;
-  }
-  return layout;
+// The tensor with the stacked axis; its parts are its middle.
+Split split_parts(const OpArgs& args, const TensorDesc& stacked) {
+  return split_around(args, stacked.dims, {args.attrs.axis("axis")});
 }
 
 std::vector<TensorDesc> infer_stack(const OpArgs& args) {
-  TensorDesc y = args.input(0);
-  for (const TensorDesc& part : args.inputs)
-    TAKT_REQUIRE(part == y, "stack '", args.name, "': parts differ, ", y, " and ", part);
+  TensorDesc y = infer_alike(args)[0];
   const Axis& axis = args.attrs.axis("axis");
   const std::int64_t position = args.attrs.integer("position");
   TAKT_REQUIRE(!y.has(axis) && position >= 0 && position <= static_cast<std::int64_t>(y.dims.size()),
@@ -56,13 +34,12 @@ std::vector<TensorDesc> infer_unstack(const OpArgs& args) {
   return std::vector<TensorDesc>(parts, y);
 }
 
-std::vector<std::optional<ValueId>> grad_stack(const GradArgs& args) {
-  const auto grads =
-      unstack(args.graph, args.output_grads[0].value(), args.node.attrs.axis("axis"), "d." + args.node.name);
+Gradients grad_stack(const GradArgs& args) {
+  const auto grads = unstack(args.graph, dy_of(args), args.node.attrs.axis("axis"), "d." + args.node.name);
   return {grads.begin(), grads.end()};
 }
 
-std::vector<std::optional<ValueId>> grad_unstack(const GradArgs& args) {
+Gradients grad_unstack(const GradArgs& args) {
   std::vector<ValueId> parts;
   for (const std::optional<ValueId>& part : args.output_grads) {
     TAKT_REQUIRE(part.has_value(), "unstack '", args.node.name,
@@ -74,32 +51,38 @@ std::vector<std::optional<ValueId>> grad_unstack(const GradArgs& args) {
   return {stack(args.graph, parts, axis, position, "d." + args.node.name)};
 }
 
+// Calls move(element of the stacked tensor, part, element of the part) for all elements.
+template <class Move>
+void for_each_element(const OpArgs& args, const TensorDesc& stacked, const Move& move) {
+  const Split s = split_parts(args, stacked);
+  for (std::int64_t i = 0; i < stacked.num_elements(); ++i)
+    move(i, i / s.inner % s.middle, i / s.inner / s.middle * s.inner + i % s.inner);
+}
+
 void reference_stack(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const Layout l = layout_of(args.output(0).dims, args.attrs.axis("axis"));
-  for (std::int64_t i = 0; i < static_cast<std::int64_t>(outputs[0].data.size()); ++i)
-    outputs[0].data[static_cast<std::size_t>(i)] = inputs[l.part(i)]->data[l.offset(i)];
+  for_each_element(args, args.output(0), [&](std::int64_t i, std::int64_t part, std::int64_t at) {
+    outputs[0].data[i] = inputs[part]->data[at];
+  });
 }
 
 void reference_unstack(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const Layout l = layout_of(args.input(0).dims, args.attrs.axis("axis"));
-  for (std::int64_t i = 0; i < static_cast<std::int64_t>(inputs[0]->data.size()); ++i)
-    outputs[l.part(i)].data[l.offset(i)] = inputs[0]->data[static_cast<std::size_t>(i)];
+  for_each_element(args, args.input(0), [&](std::int64_t i, std::int64_t part, std::int64_t at) {
+    outputs[part].data[at] = inputs[0]->data[i];
+  });
 }
 
 // Copies runs of whole rows between the stacked tensor and its parts.
 Kernel copy_kernel(const KernelNode& node, const TensorDesc& stacked, bool stacks) {
-  Layout layout = layout_of(stacked.dims, node.attrs.axis("axis"));
-  layout.inner *= static_cast<std::int64_t>(num_bytes(stacked.dtype));
-  return [l = layout, stacks, threads = node.num_threads](const KernelArgs& k) {
-    const auto bytes = static_cast<std::size_t>(l.inner);
-    parallel_for(threads, l.outer, [&](std::int64_t o) {
-      for (std::int64_t p = 0; p < l.parts; ++p) {
-        const auto part = static_cast<std::size_t>(p);
-        const std::int64_t row = (o * l.parts + p) * l.inner;
+  const Split s = split_parts(node, stacked);
+  const std::size_t row_bytes = s.inner * num_bytes(stacked.dtype);
+  return [=, threads = node.num_threads](const KernelArgs& k) {
+    parallel_for(threads, s.outer, [&](std::int64_t o) {
+      for (std::int64_t part = 0; part < s.middle; ++part) {
+        const std::size_t in_stack = (o * s.middle + part) * row_bytes, in_part = o * row_bytes;
         if (stacks)
-          std::memcpy(k.output<std::byte>(0) + row, k.input<std::byte>(part) + o * l.inner, bytes);
+          std::memcpy(k.output<std::byte>(0) + in_stack, k.input<std::byte>(part) + in_part, row_bytes);
         else
-          std::memcpy(k.output<std::byte>(part) + o * l.inner, k.input<std::byte>(0) + row, bytes);
+          std::memcpy(k.output<std::byte>(part) + in_part, k.input<std::byte>(0) + in_stack, row_bytes);
       }
     });
   };
@@ -112,6 +95,17 @@ Kernel cpu_unstack(const KernelNode& node) {
   return copy_kernel(node, node.input(0), false);
 }
 
+void build_stack(Graph& g) {
+  const TensorDesc part{{{"batch", 4}, {"heads", 4}}};
+  const ValueId a = g.input("a", part), b = g.input("b", part);
+  stack(g, {a, b}, "part", 1, "y");
+}
+
+void build_unstack(Graph& g) {
+  const TensorDesc x{{{"batch", 4}, {"qkv", 3}, {"heads", 4}, {"head_dim", 2}}};
+  unstack(g, g.input("x", x), "qkv", "y");
+}
+
 }  // namespace
 
 const OpDef& stack_op() {
@@ -121,28 +115,18 @@ const OpDef& stack_op() {
                            .placement = {.whole_attr = "axis", .linear_in = {{PlacementRule::kAll}}},
                            .reference = reference_stack,
                            .cpu = {.prepare = cpu_stack, .bf16 = true},
-                           .samples = {{.name = "two parts", .build = [](Graph& g) {
-                                          const TensorDesc part{{{"batch", 4}, {"heads", 4}}, DType::kF32};
-                                          const ValueId a = g.input("a", part), b = g.input("b", part);
-                                          stack(g, {a, b}, "part", 1, "y");
-                                        }}}};
+                           .samples = {{.name = "two parts", .build = build_stack}}};
   return op;
 }
 
 const OpDef& unstack_op() {
-  static const OpDef op = {
-      .name = "unstack",
-      .infer = infer_unstack,
-      .grad = grad_unstack,
-      .placement = {.whole_attr = "axis", .linear_in = {{PlacementRule::kAll}}},
-      .reference = reference_unstack,
-      .cpu = {.prepare = cpu_unstack, .bf16 = true},
-      .samples = {
-          {.name = "three parts", .build = [](Graph& g) {
-             unstack(g,
-                     g.input("x", {{{"batch", 4}, {"qkv", 3}, {"heads", 4}, {"head_dim", 2}}, DType::kF32}),
-                     "qkv", "y");
-           }}}};
+  static const OpDef op = {.name = "unstack",
+                           .infer = infer_unstack,
+                           .grad = grad_unstack,
+                           .placement = {.whole_attr = "axis", .linear_in = {{PlacementRule::kAll}}},
+                           .reference = reference_unstack,
+                           .cpu = {.prepare = cpu_unstack, .bf16 = true},
+                           .samples = {{.name = "three parts", .build = build_unstack}}};
   return op;
 }
 
