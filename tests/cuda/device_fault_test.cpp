@@ -77,6 +77,22 @@ TEST_F(DeviceFaultTest, WithoutADriverTheReasonIsOneLine) {
   EXPECT_THAT(list_cuda_devices().problem, HasSubstr("no GPU"));
 }
 
+TEST_F(DeviceFaultTest, AStreamThatDoesNotHandBackToItsGraphIsABug) {
+  const CudaContext context;
+  const DeviceArena arena(64, ArenaKind::kPlain, context.stream(1));
+  HandOver fork("input");
+  const auto queue = [&] {
+    fork.give(context.stream(0));
+    fork.take(context.stream(1));
+    TAKT_CUDA(cudaMemsetAsync(arena.data(), 0, 64, context.stream(1).get()));
+  };
+  const Error error = error_of([&] { CudaGraph graph(context.stream(0), queue); });
+  EXPECT_EQ(error.fault(), Fault::kBug);
+  EXPECT_THAT(error.what(), HasSubstr("did not hand back"));
+  EXPECT_THAT(emulated::all_diagnoses(), HasSubstr("is not joined back"));
+  emulated::reset();
+}
+
 // Inputs through two slots, a value to another stream and back: every wait that the device layer makes. True if the
 // results are right.
 bool pipeline_is_right() {
@@ -118,6 +134,7 @@ bool is_seen(std::uint64_t skipped_wait) {
     emulated::Settings settings = emulated::settings();
     settings.schedule = seed == 0 ? emulated::Schedule::kLazy : emulated::Schedule::kPriority;
     settings.seed = seed;
+    settings.hold_ms = 60'000;  // or a slow machine would run what nobody has waited for
     emulated::configure(settings);
     emulated::skip_wait(skipped_wait);
     if (!pipeline_is_right()) return true;
