@@ -8,6 +8,7 @@
 #include "collectives/bootstrap.h"
 #include "core/train/compile_step.h"
 #include "core/train/job_task.h"
+#include "launch/device_choice.h"
 #include "launch/job_file.h"
 #include "launch/run_options.h"
 
@@ -18,6 +19,7 @@ struct PreparedRun {
   Job job;
   std::unique_ptr<JobTask> task;
   StepConfig config;
+  Backend backend = Backend::kCpu;
   Mesh mesh;
   BatchPlan batch;
   StepPlan plan;

@@ -93,6 +93,15 @@ Keys declared_keys(const std::string& table) {
   return keys;
 }
 
+Keys device_keys() {
+  return {
+      choice_key(
+          "device.backend", [](Job & j) -> auto& { return j.device.backend; }, {"auto", "cpu", "cuda"},
+          "What computes. auto: GPUs where there are some and this build can use them, else the CPU.")
+          .also_known_as({"device", "accelerator", "kind", "type"}),
+  };
+}
+
 Keys train_keys() {
   return {
       global_batch_key(),
@@ -217,7 +226,7 @@ const std::vector<JobKey>& job_keys() {
   static const Keys keys = [] {
     Keys all = top_keys();
     for (Keys section : {data_keys(), declared_keys("data"), model_keys(), declared_keys("model"),
-                         train_keys(), optimizer_keys(), run_keys()})
+                         device_keys(), train_keys(), optimizer_keys(), run_keys()})
       append(all, std::move(section));
     return all;
   }();

@@ -10,4 +10,8 @@ const OpDef& adamw_op();
 void append_adamw(Graph& graph, const OptimizerConfig& config, const UpdateInputs& inputs,
                   std::span<const ValueId> state);
 
+namespace cuda {
+DeviceKernel adamw();
+}
+
 }  // namespace takt

@@ -10,4 +10,8 @@ const OpDef& sgd_op();
 void append_sgd(Graph& graph, const OptimizerConfig& config, const UpdateInputs& inputs,
                 std::span<const ValueId> state);
 
+namespace cuda {
+DeviceKernel sgd();
+}
+
 }  // namespace takt

@@ -18,6 +18,7 @@
 
 namespace takt {
 
+class CudaContext;  // core/device/cuda/context.h
 class Graph;
 struct Node;
 
@@ -85,6 +86,7 @@ struct KernelNode : OpArgs {
   std::vector<AxisRange> ranges = {};  // the sharded axes of the inputs and outputs
   Communicator* group = nullptr;       // ops with needs_group: the ranks along the node's mesh axes
   int num_threads = 1;                 // of the CPU
+  CudaContext* cuda = nullptr;         // the rank's GPU; null on the CPU
 
   // This rank's piece of an axis; the whole axis if it is not sharded.
   AxisRange range(const TensorDesc& desc, const Axis& axis) const;

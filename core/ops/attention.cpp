@@ -64,26 +64,7 @@ std::vector<OpPlacement> placements(const OpArgs& args) {
   return {replicated_rule(args), split_rule(args, "batch"), heads_together(args), split_rule(args, "heads")};
 }
 
-AttentionShape shape_of(const TensorDesc& q, const TensorDesc& k) {
-  const std::int64_t heads = q.extent("heads"), kv_heads = k.extent("kv_heads");
-  return {.batch = q.extent("batch"),
-          .seq = q.extent("seq"),
-          .heads = heads,
-          .kv_heads = kv_heads,
-          .width = q.extent("head_dim"),
-          .group = heads / kv_heads};
-}
-
 // As one rank has it.
-AttentionShape shape_of(const KernelNode& node, const TensorDesc& q, const TensorDesc& k) {
-  const AxisRange heads = node.range(q, "heads"), kv_heads = node.range(k, "kv_heads");
-  AttentionShape shape = shape_of(q, k);
-  shape.group = heads.num_global / kv_heads.num_global;
-  shape.first_head = heads.offset;
-  shape.first_kv_head = kv_heads.offset;
-  return shape;
-}
-
 double dot(const double* a, const double* b, std::int64_t width) {
   double sum = 0;
   for (std::int64_t d = 0; d < width; ++d) sum += a[d] * b[d];
@@ -91,7 +72,7 @@ double dot(const double* a, const double* b, std::int64_t width) {
 }
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const AttentionShape s = shape_of(args.input(0), args.input(1));
+  const AttentionShape s = attention_shape(args.input(0), args.input(1));
   const double scale = 1.0 / std::sqrt(static_cast<double>(s.width));
   const double *q = inputs[0]->data.data(), *k = inputs[1]->data.data(), *v = inputs[2]->data.data();
   for (std::int64_t b = 0; b < s.batch; ++b)
@@ -123,7 +104,7 @@ std::vector<OpPlacement> placements_grad(const OpArgs& args) {
 }
 
 void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const AttentionShape s = shape_of(args.input(1), args.input(2));
+  const AttentionShape s = attention_shape(args.input(1), args.input(2));
   const double scale = 1.0 / std::sqrt(static_cast<double>(s.width));
   for (std::int64_t b = 0; b < s.batch; ++b)
     for (std::int64_t h = 0; h < s.heads; ++h)
@@ -147,22 +128,22 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
 
 Kernel cpu(const KernelNode& node) {
   const TensorDesc& q = node.input(0);
-  return attention_kernel(node, shape_of(node, q, node.input(1)), q.dtype);
+  return attention_kernel(node, attention_shape(node, q, node.input(1)), q.dtype);
 }
 
 std::size_t scratch(const KernelNode& node) {
   const TensorDesc& q = node.input(0);
-  return attention_scratch_bytes(shape_of(node, q, node.input(1)), q.dtype, false, node.num_threads);
+  return attention_scratch_bytes(attention_shape(node, q, node.input(1)), q.dtype, false, node.num_threads);
 }
 
 Kernel cpu_grad(const KernelNode& node) {
   const TensorDesc& q = node.input(1);
-  return attention_grad_kernel(node, shape_of(node, q, node.input(2)), q.dtype);
+  return attention_grad_kernel(node, attention_shape(node, q, node.input(2)), q.dtype);
 }
 
 std::size_t scratch_grad(const KernelNode& node) {
   const TensorDesc& q = node.input(1);
-  return attention_scratch_bytes(shape_of(node, q, node.input(2)), q.dtype, true, node.num_threads);
+  return attention_scratch_bytes(attention_shape(node, q, node.input(2)), q.dtype, true, node.num_threads);
 }
 
 Sample sample(const std::string& name, std::int64_t seq, std::int64_t kv_heads) {
@@ -194,6 +175,7 @@ const OpDef& attention_op() {
                            .placements = placements,
                            .reference = reference,
                            .cpu = {.prepare = cpu, .scratch_bytes = scratch, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(attention),
                            .samples = samples()};
   return op;
 }
@@ -206,6 +188,7 @@ const OpDef& attention_grad_op() {
                            .f32_inputs = {5},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad, .scratch_bytes = scratch_grad, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(attention_grad),
                            .samples = grad_samples()};
   return op;
 }

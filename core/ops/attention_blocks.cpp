@@ -212,6 +212,25 @@ void forward_task(const AttentionShape& s, const KernelArgs& args, std::int64_t 
 
 }  // namespace
 
+AttentionShape attention_shape(const TensorDesc& q, const TensorDesc& k) {
+  const std::int64_t heads = q.extent("heads"), kv_heads = k.extent("kv_heads");
+  return {.batch = q.extent("batch"),
+          .seq = q.extent("seq"),
+          .heads = heads,
+          .kv_heads = kv_heads,
+          .width = q.extent("head_dim"),
+          .group = heads / kv_heads};
+}
+
+AttentionShape attention_shape(const KernelNode& node, const TensorDesc& q, const TensorDesc& k) {
+  const AxisRange heads = node.range(q, "heads"), kv_heads = node.range(k, "kv_heads");
+  AttentionShape shape = attention_shape(q, k);
+  shape.group = heads.num_global / kv_heads.num_global;
+  shape.first_head = heads.offset;
+  shape.first_kv_head = kv_heads.offset;
+  return shape;
+}
+
 std::size_t attention_scratch_bytes(const AttentionShape& s, DType dtype, bool backward, int num_threads) {
   return static_cast<std::size_t>(num_threads * floats_a_thread(s, dtype, backward)) * sizeof(float);
 }

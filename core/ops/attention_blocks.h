@@ -1,4 +1,4 @@
-// The CPU kernels of attention: blocks of 64 queries by 64 keys, online softmax.
+// The sizes of attention on a rank, and its CPU kernels: blocks of 64 queries by 64 keys, online softmax.
 #pragma once
 
 #include <cstddef>
@@ -23,6 +23,10 @@ struct AttentionShape {
     return ((b * seq + s) * kv_heads + head) * width;
   }
 };
+
+// Of these queries and keys where nothing is sharded, and of what a rank holds of them.
+AttentionShape attention_shape(const TensorDesc& q, const TensorDesc& k);
+AttentionShape attention_shape(const KernelNode& node, const TensorDesc& q, const TensorDesc& k);
 
 // Inputs and outputs as the ops have them, see attention.cpp. f32 or bf16; sums and statistics are f32 in both.
 // bf16 heads are widened to f32 copies in the thread's scratch, block by block as they are needed: about 1/100

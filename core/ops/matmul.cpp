@@ -18,6 +18,7 @@
 #include "core/device/onednn.h"
 #include "core/ops/activation.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/matmul_lowering.h"
 #include "core/ops/op.h"
 
 namespace takt {
@@ -67,20 +68,16 @@ bool is_swapped(const OpArgs& args, const char* which, const AxisNames& axes, co
       "\n  stacked axes must lead, and row, column and contracted axes must each stay together in one order");
 }
 
-// The product as oneDNN sees it. `swapped_out`: the result is stored [columns, rows], so b^T a^T is computed instead.
-struct Lowered {
-  MatmulShape shape;
-  bool swapped_out = false;
-};
+}  // namespace
 
-Lowered lower(const OpArgs& args) {
+LoweredMatmul lower_matmul(const OpArgs& args) {
   const Grouping g = group_axes(args);
   const auto extent = [&](const AxisNames& names, std::size_t input) {
     std::int64_t product = 1;
     for (const Axis& name : names) product *= args.input(input).extent(name);
     return product;
   };
-  Lowered lowered;
+  LoweredMatmul lowered;
   MatmulShape& s = lowered.shape;
   s.batch = extent(g.stacked, 0);
   s.m = extent(g.rows, 0);
@@ -101,6 +98,8 @@ Lowered lower(const OpArgs& args) {
   return lowered;
 }
 
+namespace {
+
 std::vector<TensorDesc> infer(const OpArgs& args) {
   const TensorDesc &a = args.input(0), &b = args.input(1);
   TAKT_REQUIRE(is_floating(a.dtype) && a.dtype == b.dtype, "matmul '", args.name, "': a is ", a, ", b is ", b,
@@ -111,7 +110,7 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
                  "' is neither in a ", a, " nor in b ", b);
     y.dims.push_back({axis, a.has(axis) ? a.extent(axis) : b.extent(axis)});
   }
-  const Lowered lowered = lower(args);
+  const LoweredMatmul lowered = lower_matmul(args);
   if (args.inputs.size() == 3) {
     const TensorDesc& bias = args.input(2);
     TAKT_REQUIRE(!lowered.swapped_out && names_of(bias.dims) == group_axes(args).columns, "matmul '",
@@ -146,7 +145,7 @@ Gradients grad(const GradArgs& args) {
 }
 
 Cost cost(const OpArgs& args) {
-  const MatmulShape s = lower(args).shape;
+  const MatmulShape s = lower_matmul(args).shape;
   return cost_of_traffic(args, 2.0 * static_cast<double>(s.batch * s.m * s.n) * static_cast<double>(s.k));
 }
 
@@ -234,11 +233,11 @@ struct Product {
 };
 
 std::size_t scratch(const KernelNode& node) {
-  return Product(lower(node).shape, node.num_threads).scratch_bytes();
+  return Product(lower_matmul(node).shape, node.num_threads).scratch_bytes();
 }
 
 Kernel cpu(const KernelNode& node) {
-  const Lowered lowered = lower(node);
+  const LoweredMatmul lowered = lower_matmul(node);
   const auto product = std::make_shared<Product>(lowered.shape, node.num_threads);
   const bool swapped = lowered.swapped_out, has_bias = lowered.shape.has_bias;
   const std::string activation = node.attrs.text("activation");

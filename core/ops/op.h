@@ -4,16 +4,10 @@
 #include "core/graph/graph.h"
 #include "core/graph/op.h"
 #include "core/ops/builders.h"
+#include "core/ops/cuda_kernels.h"
 #include "core/ops/gradient.h"
 #include "core/ops/op_cost.h"
 #include "core/ops/parallel_for.h"
 #include "core/ops/parallel_kernel.h"
 #include "core/ops/placement_rules.h"
 #include "core/ops/shape_rules.h"
-
-// A CUDA kernel where the build has CUDA, else nullptr, which the CUDA executor reports as "not compiled in".
-#ifdef TAKT_HAVE_CUDA
-#define TAKT_CUDA_KERNEL(kernel) reinterpret_cast<const void*>(&(kernel))
-#else
-#define TAKT_CUDA_KERNEL(kernel) nullptr
-#endif

@@ -11,6 +11,6 @@ configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/TaktConfig.cmake.in ${PR
   INSTALL_DESTINATION ${takt_config_folder})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/TaktConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/TaktConfig.cmake ${PROJECT_BINARY_DIR}/TaktConfigVersion.cmake
-  ${CMAKE_CURRENT_LIST_DIR}/FindDnnl.cmake ${CMAKE_CURRENT_LIST_DIR}/FindXxhash.cmake
+  ${CMAKE_CURRENT_LIST_DIR}/FindDnnl.cmake ${CMAKE_CURRENT_LIST_DIR}/FindXxhash.cmake ${CMAKE_CURRENT_LIST_DIR}/FindHwloc.cmake
   DESTINATION ${takt_config_folder} COMPONENT library)
 install(TARGETS takt RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT program)

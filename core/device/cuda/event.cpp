@@ -1,0 +1,38 @@
+// A blocking wait would sleep for longer than a step's small results take, so the host spins as CUDA does by default.
+#include "core/device/cuda/event.h"
+
+namespace takt {
+
+void destroy_event(cudaEvent_t event) noexcept {
+  cudaEventDestroy(event);
+}
+
+CudaEvent::CudaEvent(EventTiming timing) {
+  cudaEvent_t event = nullptr;
+  TAKT_CUDA(cudaEventCreateWithFlags(&event,
+                                     timing == EventTiming::kOn ? cudaEventDefault : cudaEventDisableTiming));
+  event_ = Owned<cudaEvent_t, destroy_event>(event);
+}
+
+void CudaEvent::record(const CudaStream& stream) const {
+  TAKT_CUDA(cudaEventRecord(get(), stream.get()));
+}
+
+void CudaEvent::synchronize() const {
+  TAKT_CUDA(cudaEventSynchronize(get()));
+}
+
+bool CudaEvent::is_done() const {
+  const cudaError_t code = cudaEventQuery(get());
+  if (code == cudaErrorNotReady) return false;
+  require_cuda(code, "cudaEventQuery(event)");
+  return true;
+}
+
+double CudaEvent::seconds_since(const CudaEvent& earlier) const {
+  float time_ms = 0;
+  TAKT_CUDA(cudaEventElapsedTime(&time_ms, earlier.get(), get()));
+  return static_cast<double>(time_ms) * 1e-3;
+}
+
+}  // namespace takt

@@ -1,0 +1,43 @@
+// activation: y = act(x);  activation_grad: dx = act'(x) dy. One read an input and one write an element; see
+// elementwise.cuh.
+#include "core/ops/activation.cuh"
+
+#include "core/ops/cuda_kernels.h"
+#include "core/ops/elementwise.cuh"
+
+namespace takt::cuda {
+namespace {
+
+template <class Act>
+struct Value {
+  static constexpr int kInputs = 1, kOutputs = 1;
+  __device__ void operator()(const float* x, float* y) const { y[0] = Act::value(x[0]); }
+};
+
+template <class Act>
+struct Slope {
+  static constexpr int kInputs = 2, kOutputs = 1;
+  __device__ void operator()(const float* x, float* y) const { y[0] = Act::slope(x[0]) * x[1]; }
+};
+
+Kernel prepare_value(const KernelNode& node) {
+  return node.attrs.text("kind") == "silu" ? elementwise_kernel(node, Value<Silu>())
+                                           : elementwise_kernel(node, Value<Gelu>());
+}
+
+Kernel prepare_slope(const KernelNode& node) {
+  return node.attrs.text("kind") == "silu" ? elementwise_kernel(node, Slope<Silu>())
+                                           : elementwise_kernel(node, Slope<Gelu>());
+}
+
+}  // namespace
+
+DeviceKernel activation() {
+  return {.prepare = prepare_value, .bf16 = true};
+}
+
+DeviceKernel activation_grad() {
+  return {.prepare = prepare_slope, .bf16 = true};
+}
+
+}  // namespace takt::cuda

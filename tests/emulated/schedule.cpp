@@ -1,0 +1,138 @@
+// When a queued operation runs: the schedules of control.h.
+//
+// Lazy: what nobody waits for comes as late as possible. Priority (after Burckhardt et al. 2010, probabilistic concurrency
+// testing): of a device's streams the one with the highest priority that can go on does; priorities are drawn anew at
+// each wait of the host, so that one run sees several orders. Neither holds an operation for ever, since someone that the
+// emulator does not know of (another process) may wait for it.
+#include <algorithm>
+
+#include "tests/emulated/control.h"
+#include "tests/emulated/diagnosis.h"
+#include "tests/emulated/stream.h"
+
+namespace takt::emulated {
+namespace {
+
+uint64_t mixed(uint64_t x) {  // the finaliser of SplitMix64 (Steele et al. 2014)
+  x += 0x9e3779b97f4a7c15ull;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+
+bool is_wanted(const Stream& stream) {
+  return stream.num_taken < stream.num_wanted || stream.closing;
+}
+
+bool is_open_wait(const Ticket& ticket) {
+  return ticket && !ticket->finished();
+}
+
+// Could this stream do something now, or is it? Looks at the head of the queue and not at flags that the worker sets: it
+// may not have woken up yet.
+bool is_active(const Stream& stream) {
+  if (stream.waits_for_peers || is_open_wait(stream.blocked_on)) return false;
+  if (stream.running) return true;
+  return !stream.queue.empty() && is_wanted(stream) && !is_open_wait(stream.queue.front()->wait_for);
+}
+
+bool is_outranked(const Stream& stream) {
+  return std::any_of(stream.device.streams.begin(), stream.device.streams.end(), [&](const Stream* other) {
+    return other != &stream && other->priority > stream.priority && is_active(*other);
+  });
+}
+
+// False, and when to ask again, while the head has not been held for `hold_ms`.
+bool held_long_enough(const Stream& stream, double hold_ms, long& wait_us) {
+  const double left_ms = hold_ms - (now_ms() - stream.head_since_ms);
+  if (left_ms <= 0) return true;
+  wait_us = long(left_ms * 1000) + 1;
+  return false;
+}
+
+// Under the device's mutex.
+void want_everything(Device& device) {
+  for (Stream* stream : device.streams) stream->num_wanted = stream->num_queued;
+}
+
+void draw_priorities(Device& device) {
+  const uint64_t round =
+      mixed(settings().seed) + mixed(uint64_t(device.index) << 32 | ++device.num_host_waits);
+  for (Stream* stream : device.streams) stream->priority = mixed(round ^ mixed(stream->index));
+}
+
+}  // namespace
+
+bool may_take(Stream& stream, long& wait_us) {
+  const Settings now = settings();
+  if (now.schedule == Schedule::kEager) return true;
+  if (!is_wanted(stream)) return held_long_enough(stream, now.hold_ms, wait_us);
+  if (now.schedule == Schedule::kLazy) return true;
+  if (stream.queue.front()->wait_for) return true;  // waiting is no work, and what it demands may rank higher
+  if (!is_outranked(stream)) return true;
+  return held_long_enough(stream, now.hold_ms, wait_us);
+}
+
+void demand(const Ticket& ticket) {
+  if (ticket->finished()) return;
+  Device& device = ticket->stream->device;
+  const bool from_elsewhere = worker_stream() == nullptr || &worker_stream()->device != &device;
+  {
+    const Lock lock(device.mutex);
+    if (settings().schedule == Schedule::kPriority && from_elsewhere) want_everything(device);
+    Stream& stream = *ticket->stream;
+    if (ticket->sequence == 0)
+      ticket->wanted = true;
+    else
+      stream.num_wanted = std::max(stream.num_wanted, ticket->sequence);
+  }
+  device.changed.advance();
+}
+
+bool finished(const Ticket& ticket) {
+  return ticket->finished();
+}
+
+void wait_on_host(const Ticket& ticket) {
+  if (!ticket->finished()) {
+    Device& device = ticket->stream->device;
+    if (settings().schedule == Schedule::kPriority) {
+      const Lock lock(device.mutex);
+      draw_priorities(device);
+    }
+    demand(ticket);
+    while (!ticket->finished()) futex_wait(ticket->done, 0);
+  }
+  ticket->edge.acquire();
+}
+
+void wait_for_device(Device& device) {
+  std::vector<std::shared_ptr<Stream>> streams;
+  {
+    const Lock lock(device.mutex);
+    for (Stream* stream : device.streams)
+      if (auto alive = stream->weak_from_this().lock()) streams.push_back(std::move(alive));
+  }
+  std::vector<Ticket> marks;
+  for (const auto& stream : streams)
+    if (!stream->closing) marks.push_back(stream->issue_mark());
+  for (const Ticket& mark : marks) wait_on_host(mark);
+}
+
+WaitForPeers::WaitForPeers() {
+  Stream* stream = worker_stream();
+  if (stream == nullptr) forbidden("WaitForPeers: not on a worker thread of a stream");
+  {
+    const Lock lock(stream->device.mutex);
+    stream->waits_for_peers = true;
+  }
+  stream->device.changed.advance();
+}
+
+WaitForPeers::~WaitForPeers() {
+  Stream* stream = worker_stream();
+  const Lock lock(stream->device.mutex);
+  stream->waits_for_peers = false;
+}
+
+}  // namespace takt::emulated
