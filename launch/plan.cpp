@@ -55,7 +55,7 @@ int run(const PlanOptions& options, const CommandContext& context) {
       resolve_mesh(job.mesh, planned_ranks(options, job.mesh), compiler.extents_to_divide("tensor"));
   const HostLimits host = limits_of_this_host();
   const HostedStep step = compile_for_host(compiler, mesh, job.threads, options.run.ranks_per_host, host);
-  if (observer) compile_step(*task, config, mesh, step.plan.num_threads, observer);
+  if (observer) compile_step(*task, config, mesh, step.plan.device.num_threads, observer);
   const BatchPlan batch = compiler.batch(mesh);
   if (options.after.empty()) std::cout << plan_text(step.plan, batch, step.ranks_on_host) << std::flush;
   require_memory(step.plan, batch, step.ranks_on_host, host.memory_bytes);

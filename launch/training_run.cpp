@@ -64,7 +64,7 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
                          const CommandContext& context)
     : prepared_(prepared),
       world_(*context.world),
-      peak_flops_per_s_(peak_of_ranks(prepared.plan.num_threads, world_.comm())),
+      peak_flops_per_s_(peak_of_ranks(prepared.plan.device.num_threads, world_.comm())),
       trainer_(*prepared.task, prepared.config, prepared.plan, world_.comm()),
       order_(prepared.job.seed, prepared.data.train->num_samples()),
       unit_(prepared.task->unit()),
@@ -122,7 +122,7 @@ void TrainingRun::describe(const CommandContext& context) {
                                             {"onednn", onednn_version() + " " + onednn_isa()},
                                             {"ranks", std::to_string(world_.size())},
                                             {"hosts", std::to_string(world_.num_hosts())},
-                                            {"threads_a_rank", std::to_string(prepared_.plan.num_threads)}}});
+                                            {"threads_a_rank", std::to_string(prepared_.plan.device.num_threads)}}});
 }
 
 // Without a checkpoint of its own a run begins anew, but what an earlier one measured here is not its to
@@ -153,7 +153,7 @@ void TrainingRun::print_header() {
                             .num_hosts = world_.num_hosts(),
                             .launcher = world_.launcher(),
                             .backend = "cpu: oneDNN " + onednn_version() + " " + onednn_isa(),
-                            .num_threads = prepared_.plan.num_threads,
+                            .num_threads = prepared_.plan.device.num_threads,
                             .peak_flops_per_s = peak_flops_per_s_,
                             .model = prepared_.task->describe(),
                             .num_parameters = trainer_.num_parameters(),

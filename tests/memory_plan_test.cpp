@@ -46,7 +46,7 @@ class Lives {
       add_value(v, plan.arena.persistent_bytes);
     for (int n = 0; n < num_nodes_; ++n) {
       const Node& node = graph_.nodes()[static_cast<std::size_t>(n)];
-      const std::size_t num_bytes = scratch_bytes(graph_, node, plan.mesh, plan.num_threads);
+      const std::size_t num_bytes = scratch_bytes(graph_, node, plan.mesh, plan.device.num_threads);
       if (num_bytes > 0)
         stays_.push_back({"scratch of " + node.name, memory_.scratch_offsets[static_cast<std::size_t>(n)],
                           num_bytes, n, end_[static_cast<std::size_t>(n)]});
@@ -229,9 +229,9 @@ void expect_scratch_for_every_rank(const StepPlan& plan, const std::string& what
   for (const Program& program : plan.programs)
     for (const Node& node : program.graph.nodes()) {
       if (node.op->cpu.scratch_bytes == nullptr) continue;
-      const std::size_t planned = scratch_bytes(program.graph, node, plan.mesh, plan.num_threads);
+      const std::size_t planned = scratch_bytes(program.graph, node, plan.mesh, plan.device.num_threads);
       KernelNode view{program.graph.args_of(node)};
-      view.num_threads = plan.num_threads;
+      view.num_threads = plan.device.num_threads;
       for (int rank = 0; rank < plan.mesh.num_ranks(); ++rank) {
         view.ranges = axis_ranges(program.graph, node, plan.mesh, plan.mesh.coordinates(rank));
         EXPECT_LE(node.op->cpu.scratch_bytes(view), planned)

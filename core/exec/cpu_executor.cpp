@@ -23,7 +23,7 @@ CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, const MeshGroups& group
     fail(Fault::kMemory, "the step needs ", format_gib(num_bytes), " a rank, which this host does not give");
   // Padding must be zero, and every page is there before the first step.
   std::memset(arena_.get(), 0, num_bytes);
-  set_cpu_threads(plan.num_threads);
+  set_cpu_threads(plan.device.num_threads);
   for (std::size_t p = 0; p < plan.programs.size(); ++p) {
     std::vector<Call>& calls = programs_.emplace_back();
     const std::vector<Node>& nodes = plan.programs[p].graph.nodes();
@@ -48,7 +48,7 @@ CpuExecutor::Call CpuExecutor::prepare(std::size_t program, std::size_t n, const
   const Node& node = graph.nodes()[n];
   KernelNode view{graph.args_of(node)};
   view.ranges = axis_ranges(graph, node, plan_.mesh, coordinates());
-  view.num_threads = plan_.num_threads;
+  view.num_threads = plan_.device.num_threads;
   if (node.op->needs_group) view.group = &groups.of(node.mesh_axes);
   Call call{.kernel = node.op->cpu.prepare(view),
             .inputs = {},
@@ -96,7 +96,7 @@ void CpuExecutor::run(const Action& action) {
 
 void CpuExecutor::run_program(const Action& action) {
   using Clock = std::chrono::steady_clock;
-  set_cpu_threads(plan_.num_threads);
+  set_cpu_threads(plan_.device.num_threads);
   const auto slot = static_cast<std::size_t>(action.micro_batch % kInputSlots);
   last_program_ = static_cast<std::size_t>(action.program);
   for (const Call& call : programs_.at(last_program_)) {

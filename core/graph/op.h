@@ -13,6 +13,7 @@
 #include "collectives/communicator.h"
 #include "core/base/error.h"
 #include "core/base/tensor.h"
+#include "core/device/rank_device.h"
 #include "core/graph/attrs.h"
 #include "core/mesh/placement.h"
 
@@ -172,5 +173,10 @@ struct OpDef {
   bool awaits = false;
   std::vector<Sample> samples = {};
 };
+
+// How a kind of device runs the op.
+inline const DeviceKernel& kernel_of(const OpDef& op, DeviceKind device) {
+  return device == DeviceKind::kCuda ? op.cuda : op.cpu;
+}
 
 }  // namespace takt

@@ -13,6 +13,6 @@ namespace takt {
 // collective reads and writes, and its scratch, must not have been written by others until its done. Throws kBug naming
 // program, node and value.
 void check_memory(std::string_view program, const Graph& graph, const ProgramMemory& memory, const Mesh& mesh,
-                  int num_threads);
+                  const RankDevice& device);
 
 }  // namespace takt

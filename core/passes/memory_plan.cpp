@@ -123,9 +123,9 @@ std::size_t pack(std::vector<Block*> blocks, std::size_t num_times) {
   return end;
 }
 
-ProgramMemory plan_program(const Graph& graph, const Storages& storages, const Mesh& mesh, int num_threads,
+ProgramMemory plan_program(const Graph& graph, const Storages& storages, const Mesh& mesh, const RankDevice& device,
                            const ArenaPlan& arena) {
-  Lifetimes lives = lifetimes_of(graph, storages, scratch_of_nodes(graph, mesh, num_threads));
+  Lifetimes lives = lifetimes_of(graph, storages, scratch_of_nodes(graph, mesh, device));
   ProgramMemory memory;
   memory.num_bytes = pack(lives);
   for (std::size_t v = 0; v < graph.values().size(); ++v) {
@@ -164,20 +164,20 @@ void plan_persistents(const PersistentTable& table, std::span<const Graph* const
 
 }  // namespace
 
-std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh, int num_threads) {
-  if (node.op->cpu.scratch_bytes == nullptr) return 0;
+std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh, const RankDevice& device) {
+  if (kernel_of(*node.op, device.kind).scratch_bytes == nullptr) return 0;
   KernelNode view{graph.args_of(node)};
   view.ranges = axis_ranges(graph, node, mesh, std::vector<int>(mesh.axes.size(), 0));
-  view.num_threads = num_threads;
-  return node.op->cpu.scratch_bytes(view);
+  view.num_threads = device.num_threads;
+  return kernel_of(*node.op, device.kind).scratch_bytes(view);
 }
 
 // Nodes that look alike want the same.
-std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const Mesh& mesh, int num_threads) {
+std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const Mesh& mesh, const RankDevice& device) {
   const LookAlikes alike(graph);
   std::vector<std::size_t> by_look, by_node;
   for (const NodeId first : alike.first_nodes())
-    by_look.push_back(scratch_bytes(graph, graph.node(first), mesh, num_threads));
+    by_look.push_back(scratch_bytes(graph, graph.node(first), mesh, device));
   for (std::size_t n = 0; n < graph.nodes().size(); ++n)
     by_node.push_back(by_look[static_cast<std::size_t>(alike.look_of(NodeId{static_cast<int>(n)}))]);
   return by_node;
@@ -196,13 +196,13 @@ std::size_t pack(Lifetimes& lives) {
 }
 
 ArenaPlan plan_memory(const PersistentTable& table, std::span<const Graph* const> programs, const Mesh& mesh,
-                      int num_threads) {
+                      const RankDevice& device) {
   std::vector<Storages> storages;
   for (const Graph* graph : programs) storages.emplace_back(*graph);
   ArenaPlan arena;
   plan_persistents(table, programs, storages, arena);
   for (std::size_t p = 0; p < programs.size(); ++p) {
-    arena.programs.push_back(plan_program(*programs[p], storages[p], mesh, num_threads, arena));
+    arena.programs.push_back(plan_program(*programs[p], storages[p], mesh, device, arena));
     arena.temporary_bytes = std::max(arena.temporary_bytes, arena.programs.back().num_bytes);
   }
   return arena;

@@ -63,13 +63,13 @@ Lifetimes lifetimes_of(const Graph& graph, std::span<const std::size_t> scratch)
 std::size_t pack(Lifetimes& lives);
 
 // Scratch that a node's CPU kernel asks for on any rank.
-std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh, int num_threads);
-std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const Mesh& mesh, int num_threads);
+std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh, const RankDevice& device);
+std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const Mesh& mesh, const RankDevice& device);
 
 // Values whose lives do not overlap may share storage: sorted by size, each takes the lowest gap that is free
 // for its whole life (Sekiyama et al. 2018, arXiv:1804.10001). Members of an all-reduce bucket are laid side by side.
 // Inputs and persistent values of `table` have storage of their own.
 ArenaPlan plan_memory(const PersistentTable& table, std::span<const Graph* const> programs, const Mesh& mesh,
-                      int num_threads);
+                      const RankDevice& device);
 
 }  // namespace takt

@@ -254,10 +254,10 @@ std::int64_t peak_of(const Lifetimes& lives) {
 // takes: where a schedule leaves larger gaps, it is made again with less alive.
 class Scheduler {
  public:
-  Scheduler(const Graph& graph, const Mesh& mesh, int num_threads, std::size_t extra_bytes)
+  Scheduler(const Graph& graph, const Mesh& mesh, const RankDevice& device, std::size_t extra_bytes)
       : graph_(graph),
         mesh_(mesh),
-        scratch_(scratch_of_nodes(graph, mesh, num_threads)),
+        scratch_(scratch_of_nodes(graph, mesh, device)),
         extra_bytes_(static_cast<std::int64_t>(extra_bytes)) {}
 
   Graph run() const {
@@ -306,8 +306,8 @@ int stream_of(const Mesh& mesh, const MeshAxisNames& mesh_axes) {
   return stream;
 }
 
-Graph scheduled(const Graph& graph, const Mesh& mesh, int num_threads, std::size_t extra_bytes) {
-  return Scheduler(graph, mesh, num_threads, extra_bytes).run();
+Graph scheduled(const Graph& graph, const Mesh& mesh, const RankDevice& device, std::size_t extra_bytes) {
+  return Scheduler(graph, mesh, device, extra_bytes).run();
 }
 
 }  // namespace takt

@@ -16,7 +16,7 @@ namespace takt {
 // A stream belongs to a set of mesh axes, as a communicator does: what goes over one communicator runs one after the
 // other, in an order that all its ranks share; over different ones it need not wait. Streams are queues: starts keep the
 // order in which they are needed, and are done in that order.
-Graph scheduled(const Graph& graph, const Mesh& mesh, int num_threads, std::size_t extra_bytes);
+Graph scheduled(const Graph& graph, const Mesh& mesh, const RankDevice& device, std::size_t extra_bytes);
 
 // The stream of collectives along these mesh axes: one bit an axis, so that it is the same in all programs.
 int stream_of(const Mesh& mesh, const MeshAxisNames& mesh_axes);

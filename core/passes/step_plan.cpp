@@ -39,7 +39,7 @@ void add_program(StepPlan& plan, std::string_view name, Graph local) {
 void finish(StepPlan& plan) {
   std::vector<const Graph*> graphs;
   for (const Program& program : plan.programs) graphs.push_back(&program.graph);
-  plan.arena = plan_memory(plan.table, graphs, plan.mesh, plan.num_threads);
+  plan.arena = plan_memory(plan.table, graphs, plan.mesh, plan.device);
   verify(plan);
 }
 
@@ -62,14 +62,16 @@ StepPlan::Location StepPlan::locate(std::string_view name, std::size_t program) 
 
 namespace {
 
-void require_kernel(const Graph& graph, const Node& node) {
-  TAKT_REQUIRE(node.op->cpu.prepare != nullptr, "op ", node.op->name, " ('", node.name,
-               "') has no CPU kernel");
+void require_kernel(const Graph& graph, const Node& node, DeviceKind device) {
+  const DeviceKernel& kernel = kernel_of(*node.op, device);
+  const char* name = device == DeviceKind::kCuda ? "CUDA" : "CPU";
+  TAKT_REQUIRE(kernel.prepare != nullptr, "op ", node.op->name, " ('", node.name, "') has no ", name, " kernel",
+               device == DeviceKind::kCuda ? " in this build" : "");
   const auto check = [&](ValueId id) {
     const TensorDesc& desc = graph.value(id).desc;
-    TAKT_REQUIRE(desc.dtype == DType::kF32 || desc.dtype == DType::kI32 ||
-                     (desc.dtype == DType::kBF16 && node.op->cpu.bf16),
-                 "the CPU kernel of ", node.op->name, " ('", node.name, "') does not take ", desc);
+    TAKT_REQUIRE(
+        desc.dtype == DType::kF32 || desc.dtype == DType::kI32 || (desc.dtype == DType::kBF16 && kernel.bf16), "the ",
+        name, " kernel of ", node.op->name, " ('", node.name, "') does not take ", desc);
   };
   for (const ValueId id : node.inputs) check(id);
   for (const ValueId id : node.outputs) check(id);
@@ -93,10 +95,10 @@ void verify(const StepPlan& plan) {
     verify(graph, "plan");
     plan.table.require(graph, plan.programs[p].name);
     for (const Node& node : graph.nodes()) {
-      require_kernel(graph, node);
+      require_kernel(graph, node, plan.device.kind);
       require_adjacent(graph, node, plan.arena.programs[p]);
     }
-    check_memory(plan.programs[p].name, graph, plan.arena.programs[p], plan.mesh, plan.num_threads);
+    check_memory(plan.programs[p].name, graph, plan.arena.programs[p], plan.mesh, plan.device);
   }
   for (const std::vector<Action>* actions : {&plan.start, &plan.step, &plan.evaluate})
     for (const Action& action : *actions)

@@ -32,7 +32,7 @@ struct Action {
 // The whole contract between the compiler and those who run, price, save and show a step.
 struct StepPlan {
   Mesh mesh = {};
-  int num_threads = 1;  // a rank
+  RankDevice device = {};  // that the kernels are chosen for
   PersistentTable table = {};
   std::vector<Program> programs = {};
   ArenaPlan arena = {};               // arena.programs[i] belongs to programs[i]

@@ -109,8 +109,9 @@ void set_samples(GlobalPrograms& programs, std::int64_t num_samples) {
 // Takes global programs to the plan of one mesh, one pass after the other.
 class PlanBuilder {
  public:
-  PlanBuilder(const StepConfig& config, const Mesh& mesh, int num_threads, const PassObserver& observer)
-      : config_(config), observer_(observer), plan_{.mesh = mesh, .num_threads = num_threads} {}
+  PlanBuilder(const StepConfig& config, const Mesh& mesh, const RankDevice& device,
+              const PassObserver& observer)
+      : config_(config), observer_(observer), plan_{.mesh = mesh, .device = device} {}
 
   // Parameters and state are cut as the config says where they are updated; activations never are.
   void add(std::string_view name, const Graph& global, Shard shard) {
@@ -146,7 +147,7 @@ class PlanBuilder {
   void add_local(std::string_view name, Graph local) {
     local = bucket_all_reduces(std::move(local), bucket_bytes());
     observe("bucket", name, local);
-    local = scheduled(local, plan_.mesh, plan_.num_threads, config_.overlap.extra_bytes);
+    local = scheduled(local, plan_.mesh, plan_.device, config_.overlap.extra_bytes);
     observe("schedule", name, local);
     add_program(plan_, name, std::move(local));
   }
@@ -217,13 +218,13 @@ const GlobalPrograms& StepCompiler::programs(std::int64_t num_samples, Copies co
   return known->second;
 }
 
-StepPlan StepCompiler::compile(const Mesh& mesh, int num_threads) {
+StepPlan StepCompiler::compile(const Mesh& mesh, const RankDevice& device) {
   const BatchPlan batch = this->batch(mesh);
   // A mesh without a second data rank has nothing to cut masters over, and needs no copies of them.
   const bool cuts_masters = config_.shard != Shard::kNone && mesh.size_of("data") > 1;
   const GlobalPrograms& global =
       programs(batch.samples_a_micro_batch, cuts_masters ? Copies::kAll : Copies::kCasts);
-  PlanBuilder builder(config_, mesh, num_threads, observer_);
+  PlanBuilder builder(config_, mesh, device, observer_);
   builder.add(kMicroBatch, global.micro_batch, Shard::kNone);
   builder.add(kEvaluate, global.evaluate, Shard::kNone);
   builder.add(kUpdate, global.update, config_.shard);
@@ -238,15 +239,15 @@ std::vector<Dim> StepCompiler::extents_to_divide(const Axis& mesh_axis) const {
   return takt::extents_to_divide(graph, sharding_rules(config_.shard), mesh_axis);
 }
 
-StepPlan compile_step(const Task& task, const StepConfig& config, const Mesh& mesh, int num_threads,
+StepPlan compile_step(const Task& task, const StepConfig& config, const Mesh& mesh, const RankDevice& device,
                       const PassObserver& observer) {
-  return StepCompiler(task, config, observer).compile(mesh, num_threads);
+  return StepCompiler(task, config, observer).compile(mesh, device);
 }
 
 StepPlan compile_prediction(const Task& task, std::int64_t num_samples, int num_threads) {
   Graph graph;
   graph.mark_output(task.build_prediction(graph, num_samples));
-  StepPlan plan{.mesh = {}, .num_threads = num_threads};
+  StepPlan plan{.mesh = {}, .device = num_threads};
   add_program(plan, kPredict, parallelize(graph, plan.mesh, {}, plan.table));
   finish(plan);
   return plan;

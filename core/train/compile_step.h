@@ -48,7 +48,7 @@ class StepCompiler {
   StepCompiler(const Task& task, StepConfig config, PassObserver observer = {});
 
   // Throws kConfig where the batch or an axis cannot be split.
-  StepPlan compile(const Mesh& mesh, int num_threads);
+  StepPlan compile(const Mesh& mesh, const RankDevice& device);
 
   // The extents of the model that `mesh_axis` must divide.
   std::vector<Dim> extents_to_divide(const Axis& mesh_axis) const;
@@ -68,7 +68,7 @@ class StepCompiler {
 };
 
 // The same for one mesh.
-StepPlan compile_step(const Task& task, const StepConfig& config, const Mesh& mesh, int num_threads,
+StepPlan compile_step(const Task& task, const StepConfig& config, const Mesh& mesh, const RankDevice& device,
                       const PassObserver& observer = {});
 
 // A program of one rank that applies the model to `num_samples` samples: see Predictor.

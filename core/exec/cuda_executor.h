@@ -1,0 +1,106 @@
+// CudaExecutor: runs a plan on one GPU. Programs are recorded once as CUDA graphs; a step only launches them.
+#pragma once
+
+#include <array>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "collectives/communicator.h"
+#include "collectives/nccl_settings.h"
+#include "core/device/cuda/arena.h"
+#include "core/device/cuda/context.h"
+#include "core/device/cuda/graph.h"
+#include "core/device/cuda/transfer.h"
+#include "core/exec/executor.h"
+#include "core/exec/mesh_groups.h"
+
+namespace takt {
+
+struct CudaExecutorOptions {
+  int gpu = 0;                      // ordinal among the visible devices
+  std::string matmul_choices = {};  // see CudaOptions
+  NcclSettings nccl = {};
+};
+
+// Allocates the arena, fills it with zeros, prepares every kernel and connects the groups. run() returns when the work is
+// queued; read() waits for it. Collectives run on streams of their own, from their start to their done.
+class CudaExecutor final : public Executor {
+ public:
+  // Every rank of `world`, which is borrowed and carries what ranks must know of each other, makes its own at the same
+  // time. Throws kConfig without such a GPU, kMemory if the plan does not fit, kPeer if the GPUs cannot connect.
+  CudaExecutor(const StepPlan& plan, Communicator& world, const CudaExecutorOptions& options = {});
+  ~CudaExecutor() override;
+
+  using Executor::run;
+  void run(const Action& action) override;
+  void write(std::string_view name, std::span<const std::byte> bytes, int micro_batch = 0) override;
+  void read(std::string_view name, std::span<std::byte> bytes) const override;
+  void write_part(std::string_view name, std::size_t first, std::span<const std::byte> bytes) override;
+  void read_part(std::string_view name, std::size_t first, std::span<std::byte> bytes) const override;
+  // Always empty: the host does not reach the GPU's memory.
+  std::span<std::byte> host_view(std::string_view, int) override { return {}; }
+  // Not measured: a collective runs beside what is computed.
+  double collective_time_s() const override { return 0; }
+  void reset_times() override {}
+
+  // How often a stream waits for another in one run of all programs' graphs: for tests.
+  std::int64_t num_waits() const { return num_waits_; }
+
+ private:
+  // Padding of an output on this rank, seen as [rows, columns] in bytes: columns from `first` on do not exist globally.
+  struct Padding {
+    std::byte* data = nullptr;
+    std::size_t rows = 0, columns = 0, first = 0;
+  };
+  // A node, ready to be queued. `awaits`: the call that is done here; its index, or -1.
+  struct Call {
+    Kernel kernel;
+    std::string name;
+    std::array<std::vector<void*>, kInputSlots> inputs;
+    std::vector<void*> outputs;
+    void* scratch = nullptr;
+    int stream = 0;
+    int awaits = -1;
+    std::vector<Padding> padding = {};
+  };
+  struct Program {
+    std::vector<Call> calls;
+    std::vector<std::string> inputs;  // that it reads
+    std::array<std::optional<CudaGraph>, kInputSlots> graphs;
+  };
+  struct Run {
+    std::byte* data = nullptr;
+    std::size_t num_bytes = 0;
+  };
+
+  void connect_groups();
+  void prepare_program(std::size_t program);
+  void prepare_inputs();
+  void list_accumulators();
+  std::byte* address(std::size_t program, ValueId value, std::size_t slot = 0) const;
+  std::vector<Padding> padding_of(std::size_t program, const Node& node) const;
+  // Queues all calls of a program; collectives fork off the computing stream and join it again.
+  void queue(const Program& program, std::size_t slot);
+  void run_program(const Action& action);
+  void clear_accumulators();
+  std::byte* storage(std::string_view name, std::size_t first, std::size_t num_bytes) const;
+  // Waits for all that is queued on the computing stream; notices peers that fail meanwhile.
+  void wait() const;
+  InputSlot& input(const std::string& name, int micro_batch);
+
+  mutable CudaContext context_;
+  std::unique_ptr<Communicator> gpus_;  // null: one rank
+  MeshGroups groups_;
+  DeviceArena arena_;
+  std::map<int, int> streams_;  // of the schedule, to those of the context
+  std::vector<Program> programs_;
+  std::map<std::string, std::array<std::unique_ptr<InputSlot>, kInputSlots>, std::less<>> inputs_;
+  std::vector<Run> accumulators_;  // pieces of memory that hold nothing else
+  mutable PinnedBuffer staging_;
+  std::size_t last_program_ = 0;
+  std::int64_t num_waits_ = 0;
+};
+
+}  // namespace takt
