@@ -16,7 +16,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double kShortestTick_s = 0.002, kLongestTick_s = 0.25;
 constexpr int kNumSpins = 16;  // polls before a waiting thread begins to sleep between them
-constexpr double kShortestPause_s = 20e-6, kLongestPause_s = 1e-3;
+constexpr double kShortestPause_s = 20e-6, kLongestPause_s = 5e-3;
 
 double tick_s(const NcclSettings& settings) {
   return std::clamp(settings.call_timeout_s / 40, kShortestTick_s, kLongestTick_s);
@@ -32,13 +32,13 @@ int current_device() {
   return device;
 }
 
-// Lets the processor go between polls, for a sixteenth of what was waited already: what takes microseconds is not made
-// longer, and what takes a step costs nothing.
+// Lets the processor go between polls, for a small part of what was waited already: no wait becomes much longer, and a
+// long one costs no processor.
 class Backoff {
  public:
   void pause() {
     if (++num_polls_ < kNumSpins) return std::this_thread::yield();
-    const double pause_s = std::clamp(waited_s() / 16, kShortestPause_s, kLongestPause_s);
+    const double pause_s = std::clamp(waited_s() / 32, kShortestPause_s, kLongestPause_s);
     std::this_thread::sleep_for(std::chrono::duration<double>(pause_s));
   }
   double waited_s() const { return seconds_since(start_); }

@@ -344,9 +344,10 @@ TEST_F(Nccl, ACallThatFailsEndsAllRanks) {
   inject_nccl({.call = "ncclAllReduce", .device = 2, .after = 1, .code = ncclSystemError});
   const Failures failures = failures_of(4, impatient(), [](Communicator&, DeviceCommunicator& comm) {
     const Buffer<float> buffer(8);
-    for (const char* const value : {"first.grad", "second.grad"})
+    for (const char* const value : {"first.grad", "second.grad"}) {
       comm.all_reduce(buffer.data(), 8, DType::kF32, ReduceOp::kSum, {.value = value});
-    comm.wait(nullptr);
+      comm.wait(nullptr);
+    }
   });
   for (int rank = 0; rank < 4; ++rank) {
     EXPECT_EQ(failures.at(rank).fault(), Fault::kPeer);
