@@ -134,11 +134,11 @@ TEST_P(CudnnPlans, ExistForConvolutions) {
       }
 }
 
-INSTANTIATE_TEST_SUITE_P(Gpus, CudnnPlans, testing::Values(kH100, kB200, kRtxPro6000), [](const auto& info) {
-  return std::string(info.param.capability == 900    ? "H100"
-                     : info.param.capability == 1000 ? "B200"
-                                                     : "RtxPro6000");
-});
+std::string name_of_gpu(const testing::TestParamInfo<Gpu>& test) {
+  return "sm_" + std::to_string(test.param.capability / 10);
+}
+
+INSTANTIATE_TEST_SUITE_P(Gpus, CudnnPlans, testing::Values(kH100, kB200, kRtxPro6000), name_of_gpu);
 
 }  // namespace
 }  // namespace takt
