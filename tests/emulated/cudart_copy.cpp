@@ -94,6 +94,7 @@ cudaError_t copy_pageable(const Copy& copy, cudaStream_t stream) {
 
 cudaError_t copy_async(void* to, const void* from, std::size_t num_bytes, cudaMemcpyKind kind,
                        cudaStream_t stream, bool pageable_is_right, const std::string& call) {
+  stream_of(stream);
   if (num_bytes == 0) return cudaSuccess;
   Copy copy{{from}, {to}, num_bytes};
   if (!check_copy(copy, kind, call)) return cudaErrorInvalidValue;

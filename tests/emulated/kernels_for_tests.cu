@@ -101,7 +101,9 @@ __global__ void warp_operations_kernel(unsigned* out) {
   out[128 + lane] = __reduce_add_sync(all, lane);
   const unsigned any = unsigned(__any_sync(all, lane == 7)), every = unsigned(__all_sync(all, lane < 31));
   out[160 + lane] = any * 100 + every * 10 + (unsigned(__syncthreads_count(lane < 5)) == 5 ? 1 : 0);
-  if (lane < 16) out[192 + lane] = __shfl_sync(0x0000ffffu, lane, 15);
+  if (lane < 16)
+    out[192 + lane] = __shfl_sync(0x0000ffffu, lane, 15);  // while the others wait for the whole warp
+  __syncwarp();
 }
 
 __global__ void places_kernel(unsigned* out) {
@@ -195,9 +197,7 @@ __global__ void blocks_depend_kernel(float* out) {
   if (blockIdx.x > 0) out[blockIdx.x] = out[0];
 }
 
-unsigned blocks_for(unsigned num) {
-  return (num + 127) / 128;
-}
+unsigned blocks_for(unsigned num) { return max(1u, (num + 127) / 128); }
 
 }  // namespace
 

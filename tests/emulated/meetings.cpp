@@ -81,19 +81,16 @@ uint64_t BlockExecutor::meet(WarpOp op, unsigned mask, uint64_t value, unsigned 
   return self.result;
 }
 
+// Meetings of different masks may wait beside each other, and share lanes: who waits for the whole warp lets half of it
+// meet before. If two wait for each other's lanes, no thread can go on, which is found then.
 WarpMeeting& BlockExecutor::join_meeting(Warp& warp, WarpOp op, unsigned mask, CallSite site) {
   for (WarpMeeting& meeting : warp.meetings) {
-    if (meeting.mask == mask) {
-      if (meeting.op != op || !same_place(meeting.site, site))
-        fault_at("lanes of one warp meet in different warp operations: others wait in the one of line " +
-                     std::to_string(meeting.site.line()),
-                 site);
-      return meeting;
-    }
-    if ((meeting.mask & mask) != 0)
-      fault_at("warp operations whose masks differ and overlap: others wait in the one of line " +
+    if (meeting.mask != mask) continue;
+    if (meeting.op != op || !same_place(meeting.site, site))
+      fault_at("lanes of one warp meet in different warp operations: others wait in the one of line " +
                    std::to_string(meeting.site.line()),
                site);
+    return meeting;
   }
   return warp.meetings.emplace_back(WarpMeeting{mask, 0, op, site});
 }
