@@ -148,7 +148,8 @@ void World::find_hosts() {
   TAKT_MPI(MPI_Comm_size(on_host, &ranks_on_host_));
   const int is_first_on_host = local_rank_ == 0 ? 1 : 0;
   TAKT_MPI(MPI_Allreduce(&is_first_on_host, &num_hosts_, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD));
-  start_watchdog(shared_board(on_host), host_number(on_host));
+  host_number_ = takt::host_number(on_host);
+  start_watchdog(shared_board(on_host), host_number_);
 }
 
 void World::start_watchdog(std::unique_ptr<HostBoard> board, int host) {

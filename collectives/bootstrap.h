@@ -50,6 +50,7 @@ class World {
   int local_rank() const { return local_rank_; }  // among the ranks on this host
   int ranks_on_host() const { return ranks_on_host_; }
   int num_hosts() const { return num_hosts_; }
+  int host_number() const { return host_number_; }           // from 0; the same for the ranks of one host
   const std::string& launcher() const { return launcher_; }  // the MPI library: "Open MPI 4.1.4"
 
   // Over all ranks. What is split from it must not outlive World.
@@ -93,6 +94,7 @@ class World {
   int local_rank_ = 0;
   int ranks_on_host_ = 1;
   int num_hosts_ = 1;
+  int host_number_ = 0;
 };
 
 }  // namespace takt

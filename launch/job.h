@@ -54,11 +54,16 @@ struct GuardConfig {
   double hang_timeout_s = 600;  // "600s"
 };
 
+struct DeviceConfig {
+  std::string backend = "auto";  // auto | cpu | cuda
+};
+
 struct Job {
   std::string name = "run";
   std::uint64_t seed = 42;
   DataConfig data;
   ModelConfig model;
+  DeviceConfig device;
   TrainConfig train;
   OptimizerConfig optimizer;
   MeshConfig mesh;

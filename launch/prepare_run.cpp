@@ -63,7 +63,8 @@ void compile(PreparedRun& run, const RunOptions& options, const World& world) {
 // Everything that decides what a rank computes. A rank with another environment, file or binary would train
 // on something else without a sign.
 std::string fingerprint(const PreparedRun& run) {
-  return concat(version(), " ", build_summary(), " ", effective_file(run.loaded), run.job.model.vocab);
+  return concat(version(), " ", build_summary(), " ", effective_file(run.loaded), run.job.model.vocab,
+                run.backend == Backend::kCuda ? " on GPUs" : "");
 }
 
 PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& environment, World& world) {
@@ -75,6 +76,7 @@ PreparedRun prepare(const RunOptions& options, const std::vector<std::string>& e
     // Sooner than anything that only sees that nobody moves: this wait knows which host did not come.
     world.set_peer_timeout(0.9 * run.job.guard.hang_timeout_s);
     if (options.dry_run) return run;
+    run.backend = choose_backend(run.job.device.backend, find_cuda());
     world.comm().note_progress({.doing = "compiling the step"});
     run.tokenizer = complete_job(run.job);
     check_init(run);

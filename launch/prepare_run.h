@@ -10,6 +10,7 @@
 #include "core/state/token_dataset.h"
 #include "core/state/tokenizer.h"
 #include "launch/compile_step.h"
+#include "launch/device_choice.h"
 #include "launch/job_file.h"
 #include "launch/run_options.h"
 
@@ -19,6 +20,7 @@ struct PreparedRun {
   LoadedJob loaded;                      // as read, with origins
   Job job;                               // complete
   std::unique_ptr<Tokenizer> tokenizer;  // null if the job names none
+  Backend backend = Backend::kCpu;
   Mesh mesh;
   BatchPlan batch;
   StepPlan plan;

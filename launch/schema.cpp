@@ -143,6 +143,15 @@ Keys model_function_keys() {
   };
 }
 
+Keys device_keys() {
+  return {
+      choice_key(
+          "device.backend", [](Job & j) -> auto& { return j.device.backend; }, {"auto", "cpu", "cuda"},
+          "What computes. auto: GPUs where there are some and this build can use them, else the CPU.")
+          .also_known_as({"device", "accelerator", "kind", "type"}),
+  };
+}
+
 Keys train_keys() {
   return {
       global_batch_key(),
@@ -266,8 +275,8 @@ bool has_alias(const JobKey& key, std::string_view word) {
 const std::vector<JobKey>& job_keys() {
   static const Keys keys = [] {
     Keys all = top_keys();
-    for (Keys section :
-         {data_keys(), model_shape_keys(), model_function_keys(), train_keys(), optimizer_keys(), run_keys()})
+    for (Keys section : {data_keys(), model_shape_keys(), model_function_keys(), device_keys(), train_keys(),
+                         optimizer_keys(), run_keys()})
       append(all, std::move(section));
     return all;
   }();

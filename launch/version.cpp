@@ -4,11 +4,12 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <iostream>
 
 #include "collectives/bootstrap.h"
 #include "collectives/registry.h"
+#include "core/base/units.h"
+#include "core/device/cuda_support.h"
 #include "core/device/onednn.h"
 #include "launch/command.h"
 #include "launch/registry.h"
@@ -20,10 +21,23 @@ struct NoOptions {};
 
 void add_options(CLI::App&, NoOptions&) {}
 
-bool has_backend(std::string_view name) {
-  return std::ranges::any_of(collective_backends(), [name](const CollectiveBackend& backend) {
-    return backend.name == name && backend.compiled_in();
-  });
+std::string describe(const GpuInfo& gpu) {
+  return fmt::format("    gpu {:<4} {}, {}, compute capability {}.{}\n", gpu.ordinal, gpu.name,
+                     format_gib(gpu.memory_bytes), gpu.compute_capability / 10, gpu.compute_capability % 10);
+}
+
+std::string describe(const LibraryVersion& version) {
+  return version.compiled.empty() ? fmt::format("    {:<8} {}\n", version.library, version.found)
+                                  : fmt::format("    {:<8} built with {}, found {}\n", version.library,
+                                                version.compiled, version.found);
+}
+
+void print_executors() {
+  std::cout << fmt::format("executors\n  {:<8} oneDNN {}, {}\n", "cpu", onednn_version(), onednn_isa());
+  const CudaSupport cuda = find_cuda();
+  std::cout << fmt::format("  {:<8} {}\n", "cuda", cuda.problem.empty() ? "GPUs are found" : cuda.problem);
+  for (const LibraryVersion& version : versions_of_cuda()) std::cout << describe(version);
+  for (const GpuInfo& gpu : cuda.gpus) std::cout << describe(gpu);
 }
 
 int run(const NoOptions&, const CommandContext&) {
@@ -32,12 +46,8 @@ int run(const NoOptions&, const CommandContext&) {
   for (const CollectiveBackend& backend : collective_backends())
     std::cout << fmt::format("  {:<8} {:<14} {}\n", backend.name,
                              backend.compiled_in() ? "yes" : "not built in", backend.summary);
-  std::cout << fmt::format("executors\n  {:<8} oneDNN {}, {}\n  {:<8} {}\n", "cpu", onednn_version(),
-                           onednn_isa(), "cuda",
-                           has_backend("nccl")
-                               ? "yes"
-                               : "not built in   not written yet; -DTAKT_CUDA=ON only finds the toolkit")
-            << std::flush;
+  print_executors();
+  std::cout << std::flush;
   return 0;
 }
 
@@ -47,9 +57,8 @@ std::string version() {
   return TAKT_VERSION;
 }
 
-// The CUDA executor and NCCL are built together.
 std::string build_summary() {
-  return fmt::format("cpu{}, git {}", has_backend("nccl") ? "+cuda" : "", TAKT_GIT);
+  return fmt::format("cpu{}, git {}", is_cuda_built_in() ? "+cuda" : "", TAKT_GIT);
 }
 
 Command version_command() {

@@ -4,7 +4,7 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build ccache pkg-config git python3
-  openmpi-bin libopenmpi-dev libdnnl-dev
+  openmpi-bin libopenmpi-dev libdnnl-dev libhwloc-dev
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libfmt-dev libspdlog-dev libxxhash-dev
   libgtest-dev libgmock-dev libbenchmark-dev clang-format
   iproute2 procps # hosts as network namespaces: tests/hosts_test.py
