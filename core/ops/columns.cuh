@@ -17,13 +17,18 @@ struct ColumnPlan {
   int num_chunks = 1;
 
   // `shortest_chunk`: rows below which a chunk is not worth its block.
-  ColumnPlan(std::int64_t outer, std::int64_t rows, std::int64_t columns, std::int64_t shortest_chunk = 64)
-      : outer(outer), rows(rows), columns(columns) {
+  static ColumnPlan of(std::int64_t outer, std::int64_t rows, std::int64_t columns,
+                       std::int64_t shortest_chunk = 64) {
     constexpr std::int64_t kEnoughBlocks = 2048, kMostChunks = 128, kColumnsABlock = 32 * kPackWidth<float>;
     const std::int64_t blocks = outer * divide_up(columns, kColumnsABlock);
     const std::int64_t wanted = std::min(divide_up(kEnoughBlocks, blocks), divide_up(rows, shortest_chunk));
-    rows_per_chunk = divide_up(rows, std::min(wanted, kMostChunks));
-    num_chunks = static_cast<int>(divide_up(rows, rows_per_chunk));
+    ColumnPlan plan{.outer = outer, .rows = rows, .columns = columns};
+    plan.set_chunks(divide_up(rows, std::min(wanted, kMostChunks)));
+    return plan;
+  }
+  void set_chunks(std::int64_t rows_each) {
+    rows_per_chunk = rows_each;
+    num_chunks = static_cast<int>(divide_up(rows, rows_each));
   }
   // The f32 numbers of one result that the chunks leave: [outer, chunks, columns].
   __host__ __device__ std::int64_t num_partials() const { return outer * num_chunks * columns; }

@@ -3,21 +3,18 @@
 #include "core/device/cuda/copy.h"
 #include "core/device/cuda/error.h"
 #include "core/ops/cuda_kernels.h"
+#include "core/ops/shape_rules.h"
 
 namespace takt::cuda {
 namespace {
 
-AxisBytes view_along(const TensorDesc& desc, const Axis& axis) {
-  const auto at = static_cast<std::size_t>(find_axis(desc.dims, axis));
-  AxisBytes view{.inner = static_cast<std::int64_t>(num_bytes(desc.dtype))};
-  for (std::size_t d = 0; d < desc.dims.size(); ++d)
-    (d < at ? view.outer : d == at ? view.extent : view.inner) *= desc.dims[d].extent;
-  return view;
+AxisBytes view_along(const KernelNode& node, const TensorDesc& desc) {
+  const Split s = split_around(node, desc.dims, {node.attrs.axis("axis")});
+  return {s.outer, s.middle, s.inner * static_cast<std::int64_t>(num_bytes(desc.dtype))};
 }
 
 Kernel prepare_local_slice(const KernelNode& node) {
-  const Axis& axis = node.attrs.axis("axis");
-  const AxisBytes in = view_along(node.input(0), axis), out = view_along(node.output(0), axis);
+  const AxisBytes in = view_along(node, node.input(0)), out = view_along(node, node.output(0));
   const std::int64_t from = node.group->rank() * out.extent,
                      count = std::clamp<std::int64_t>(in.extent - from, 0, out.extent);
   return [=](const KernelArgs& k) {

@@ -143,7 +143,7 @@ Kernel prepare_norm(const KernelNode& node) {
 
 ColumnPlan plan_of(const KernelNode& node) {
   const RowShape rows = row_shape(node.input(1));
-  return {1, rows.num_rows, rows.width};
+  return ColumnPlan::of(1, rows.num_rows, rows.width);
 }
 
 std::size_t scratch_grad(const KernelNode& node) {

@@ -6,34 +6,13 @@
 // Blocks    of 256 threads. Chunks of a row are at least 4096 elements: 16 a thread, to pay for the block's tree.
 #include "core/ops/columns.cuh"
 #include "core/ops/cuda_kernels.h"
+#include "core/ops/shape_rules.h"
 
 namespace takt::cuda {
 namespace {
 
-// x seen as [outer, reduced, inner].
-struct Split {
-  std::int64_t outer = 1, reduced = 1, inner = 1;
-};
-
-template <class IsReduced>
-Split split(const Dims& dims, const IsReduced& is_reduced) {
-  Split s;
-  bool after = false;
-  for (const Dim& dim : dims) {
-    const bool reduced = is_reduced(dim.axis);
-    after = after || reduced;
-    (reduced ? s.reduced : after ? s.inner : s.outer) *= dim.extent;
-  }
-  return s;
-}
-
-bool is_reduced(const KernelNode& node, const Axis& axis) {
-  const AxisNames& axes = node.attrs.axes("axes");
-  return std::find(axes.begin(), axes.end(), axis) != axes.end();
-}
-
 Split split_reduce(const KernelNode& node) {
-  return split(node.input(0).dims, [&](const Axis& axis) { return is_reduced(node, axis); });
+  return split_around(node, node.input(0).dims, node.attrs.axes("axes"));
 }
 
 // Which of a row's reduced elements exist on this rank: those whose index along the padded axis is below num_valid.
@@ -49,7 +28,7 @@ Existing existing(const KernelNode& node) {
   std::int64_t stride = 1;
   const TensorDesc& x = node.input(0);
   for (std::size_t d = x.dims.size(); d-- > 0;) {
-    if (!is_reduced(node, x.dims[d].axis)) continue;
+    if (!contains(node.attrs.axes("axes"), x.dims[d].axis)) continue;
     const std::int64_t extent = x.dims[d].extent, num_valid = node.range(x, x.dims[d].axis).num_valid;
     if (num_valid < extent) e = {stride, extent, num_valid};
     stride *= extent;
@@ -95,10 +74,9 @@ __global__ void __launch_bounds__(kBlockThreads)
 
 // Chunks of rows that are packs are packs too.
 ColumnPlan plan_of(const Split& s) {
-  if (s.inner > 1) return {s.outer, s.reduced, s.inner};
-  ColumnPlan plan(s.outer, s.reduced, 1, 4096);
-  if (plan.num_chunks > 1) plan.rows_per_chunk = divide_up(plan.rows_per_chunk, 8) * 8;
-  plan.num_chunks = static_cast<int>(divide_up(plan.rows, plan.rows_per_chunk));
+  if (s.inner > 1) return ColumnPlan::of(s.outer, s.middle, s.inner);
+  ColumnPlan plan = ColumnPlan::of(s.outer, s.middle, 1, 4096);
+  if (plan.num_chunks > 1) plan.set_chunks(divide_up(plan.rows_per_chunk, 8) * 8);
   return plan;
 }
 
@@ -168,21 +146,22 @@ void launch_broadcast(const KernelArgs& k, const Split& s) {
   constexpr int kWidth = kPackWidth<T>;
   const T* x = k.input<T>(0);
   T* y = k.output<T>(0);
-  const std::int64_t num_elements = s.outer * s.reduced * s.inner;
+  const std::int64_t num_elements = s.outer * s.middle * s.inner;
   const bool packed =
-      is_aligned(y) && (s.inner == 1 ? s.reduced : s.inner) % kWidth == 0 && (s.inner == 1 || is_aligned(x));
+      is_aligned(y) && (s.inner == 1 ? s.middle : s.inner) % kWidth == 0 && (s.inner == 1 || is_aligned(x));
   const bool narrow = num_elements < std::int64_t{1} << 31;  // the last step of a thread may pass the end
   const auto with_index = [&](auto index) {
     using Index = decltype(index);
     launch(packed ? repeat<kWidth, Index, T> : repeat<1, Index, T>,
            dim3(strided_blocks(divide_up(num_elements, packed ? kWidth : 1))), dim3(kBlockThreads), 0,
-           static_cast<cudaStream_t>(k.stream), x, y, s.reduced, s.inner, num_elements);
+           static_cast<cudaStream_t>(k.stream), x, y, s.middle, s.inner, num_elements);
   };
   narrow ? with_index(std::uint32_t{}) : with_index(std::int64_t{});
 }
 
 Kernel prepare_broadcast(const KernelNode& node) {
-  const Split s = split(node.attrs.dims("dims"), [&](const Axis& axis) { return !node.input(0).has(axis); });
+  const Dims& dims = node.attrs.dims("dims");
+  const Split s = split_around(node, dims, axes_without(dims, node.input(0).dims));
   return with_floating(node.output(0).dtype, [&](auto type) -> Kernel {
     return [s](const KernelArgs& k) { launch_broadcast<decltype(type)>(k, s); };
   });

@@ -2,30 +2,25 @@
 // part; see core/device/cuda/copy.cu.
 #include "core/device/cuda/copy.h"
 #include "core/ops/cuda_kernels.h"
+#include "core/ops/shape_rules.h"
 
 namespace takt::cuda {
 namespace {
 
-// A part [outer, inner] beside the tensor with the stacked axis, in bytes.
-struct Parts {
-  std::int64_t outer = 1, num_parts = 1, inner = 1;
-};
-
-Parts parts_of(const KernelNode& node, const TensorDesc& stacked) {
-  const auto axis = static_cast<std::size_t>(find_axis(stacked.dims, node.attrs.axis("axis")));
-  Parts p{1, stacked.dims[axis].extent, static_cast<std::int64_t>(num_bytes(stacked.dtype))};
-  for (std::size_t d = 0; d < stacked.dims.size(); ++d)
-    if (d != axis) (d < axis ? p.outer : p.inner) *= stacked.dims[d].extent;
-  return p;
+// The tensor with the stacked axis as [outer, parts, inner], inner in bytes.
+Split parts_of(const KernelNode& node, const TensorDesc& stacked) {
+  Split s = split_around(node, stacked.dims, {node.attrs.axis("axis")});
+  s.inner *= static_cast<std::int64_t>(num_bytes(stacked.dtype));
+  return s;
 }
 
 Kernel prepare_stack(const KernelNode& node) {
   return [p = parts_of(node, node.output(0))](const KernelArgs& k) {
-    for (std::int64_t part = 0; part < p.num_parts; ++part)
+    for (std::int64_t part = 0; part < p.middle; ++part)
       copy_runs({.x = k.inputs[static_cast<std::size_t>(part)],
                  .y = k.output<std::byte>(0) + part * p.inner,
                  .x_pitch = p.inner,
-                 .y_pitch = p.num_parts * p.inner,
+                 .y_pitch = p.middle * p.inner,
                  .run_bytes = p.inner,
                  .num_runs = p.outer},
                 static_cast<cudaStream_t>(k.stream));
@@ -34,10 +29,10 @@ Kernel prepare_stack(const KernelNode& node) {
 
 Kernel prepare_unstack(const KernelNode& node) {
   return [p = parts_of(node, node.input(0))](const KernelArgs& k) {
-    for (std::int64_t part = 0; part < p.num_parts; ++part)
+    for (std::int64_t part = 0; part < p.middle; ++part)
       copy_runs({.x = k.input<std::byte>(0) + part * p.inner,
                  .y = k.outputs[static_cast<std::size_t>(part)],
-                 .x_pitch = p.num_parts * p.inner,
+                 .x_pitch = p.middle * p.inner,
                  .y_pitch = p.inner,
                  .run_bytes = p.inner,
                  .num_runs = p.outer},

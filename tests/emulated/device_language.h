@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "tests/emulated/bind.h"
 #include "tests/emulated/device_runtime.h"
 
 #ifndef __launch_bounds__
