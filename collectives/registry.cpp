@@ -6,17 +6,24 @@
 
 #include "collectives/local.h"
 #include "collectives/mpi.h"
+#include "collectives/nccl.h"
 #include "core/base/error.h"
 
 namespace takt {
 namespace {
 
+#ifdef TAKT_HAVE_NCCL
+constexpr auto make_nccl_if_built = make_nccl;
+#else
+constexpr decltype(CollectiveBackend::make) make_nccl_if_built = nullptr;
+#endif
+
 constexpr std::array kBackends = {
     CollectiveBackend{"local", "ranks are threads of one process", "", make_local},
     CollectiveBackend{"mpi", "ranks are processes on CPUs: shared memory in a host, MPI between hosts", "",
                       make_mpi},
-    CollectiveBackend{"nccl", "ranks are GPUs; its place is here, it is not written yet", "TAKT_CUDA",
-                      nullptr},
+    CollectiveBackend{"nccl", "ranks are GPUs: calls are queued on CUDA streams, and hosts meet through mpi",
+                      "TAKT_CUDA", make_nccl_if_built},
 };
 
 }  // namespace

@@ -1,0 +1,408 @@
+// nccl: how groups of GPUs meet, and how a call of ours becomes calls of NCCL.
+//
+// The connections of a group are made by ncclCommSplit from the group it was split from, when it is first used: they take
+// memory on the GPU and file descriptors, and not every group of a mesh is used. Everything is non-blocking, so that each
+// wait has a deadline and can be ended by the monitor.
+#include "collectives/nccl.h"
+
+#include <nccl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <utility>
+
+#include "collectives/nccl_communicator.h"
+#include "collectives/reduce.h"
+#include "collectives/registry.h"
+#include "collectives/share.h"
+#include "core/base/error.h"
+
+namespace takt {
+namespace {
+
+ncclDataType_t to_nccl(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return ncclFloat32;
+    case DType::kF64:
+      return ncclFloat64;
+    case DType::kBF16:
+      return ncclBfloat16;
+    case DType::kI32:
+      return ncclInt32;
+    case DType::kU8:
+      return ncclUint8;
+  }
+  fail(Fault::kBug, "nccl: unknown element type");
+}
+
+ncclRedOp_t to_nccl(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kSum:
+      return ncclSum;
+    case ReduceOp::kMax:
+      return ncclMax;
+  }
+  fail(Fault::kBug, "nccl: unknown reduce op");
+}
+
+int to_nccl(NcclSettings::CtaPolicy policy) {
+  switch (policy) {
+    case NcclSettings::CtaPolicy::kDefault:
+      return NCCL_CTA_POLICY_DEFAULT;
+    case NcclSettings::CtaPolicy::kEfficiency:
+      return NCCL_CTA_POLICY_EFFICIENCY;
+    case NcclSettings::CtaPolicy::kZero:
+      return NCCL_CTA_POLICY_ZERO;
+  }
+  fail(Fault::kBug, "nccl: unknown CTA policy");
+}
+
+// NCCL keeps the pointers to `settings.network` and `group`.
+ncclConfig_t config_of(const NcclSettings& settings, const std::string& group) {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  config.commName = group.c_str();
+  config.splitShare = settings.share_resources ? 1 : 0;
+  if (settings.min_ctas > 0) config.minCTAs = settings.min_ctas;
+  if (settings.max_ctas > 0) config.maxCTAs = settings.max_ctas;
+  if (settings.nvls_ctas > 0) config.nvlsCTAs = settings.nvls_ctas;
+  if (settings.cga_cluster_size > 0) config.cgaClusterSize = settings.cga_cluster_size;
+  if (settings.cta_policy != NcclSettings::CtaPolicy::kDefault)
+    config.CTAPolicy = to_nccl(settings.cta_policy);
+  if (settings.traffic_class >= 0) config.trafficClass = settings.traffic_class;
+  if (!settings.network.empty()) config.netName = settings.network.c_str();
+  return config;
+}
+
+// Ids are made by the first rank of each share of the ranks, where NCCL expects the socket to be near.
+std::vector<ncclUniqueId> exchange_ids(Communicator& host, int ranks_per_id) {
+  const int num_ids = (host.size() + ranks_per_id - 1) / ranks_per_id;
+  const auto maker = [&](int id) {
+    return slice_of(static_cast<std::size_t>(host.size()), id, num_ids).begin;
+  };
+  ncclUniqueId mine = {};
+  for (int id = 0; id < num_ids; ++id)
+    if (maker(id) == static_cast<std::size_t>(host.rank())) TAKT_NCCL(ncclGetUniqueId(&mine));
+  std::vector<ncclUniqueId> all(static_cast<std::size_t>(host.size()));
+  host.all_gather(&mine, all.data(), sizeof(mine), DType::kU8, {.value = "nccl: unique ids"});
+  std::vector<ncclUniqueId> ids;
+  for (int id = 0; id < num_ids; ++id) ids.push_back(all[maker(id)]);
+  return ids;
+}
+
+std::string host_name() {
+  std::array<char, 256> name = {};
+  if (::gethostname(name.data(), name.size() - 1) != 0) return "unknown host";
+  return name.data();
+}
+
+// A domain is known by the lowest rank in it.
+std::vector<int> domains_of_ranks(Communicator& host, const std::string& domain) {
+  const std::vector<std::string> names = gather_texts(host, domain.empty() ? host_name() : domain);
+  std::vector<std::int32_t> domains(static_cast<std::size_t>(host.size()));
+  for (std::size_t rank = 0; rank < names.size(); ++rank)
+    domains[rank] =
+        static_cast<std::int32_t>(std::find(names.begin(), names.end(), names[rank]) - names.begin());
+  host.broadcast(domains.data(), domains.size(), DType::kI32, 0, {.value = "nccl: NVLink domains"});
+  return {domains.begin(), domains.end()};
+}
+
+// How many neighbours each domain has in the group; 0 where they are not equally many or not side by side, or where
+// there is one domain only.
+int ranks_per_domain(std::span<const int> domains) {
+  const auto num = std::count(domains.begin(), domains.end(), domains[0]);
+  const auto num_ranks = static_cast<std::ptrdiff_t>(domains.size());
+  if (num == num_ranks || num_ranks % num != 0) return 0;
+  for (std::ptrdiff_t rank = 0; rank < num_ranks; ++rank) {
+    const int first = domains[static_cast<std::size_t>(rank / num * num)];
+    const bool is_new = rank % num == 0 && std::count(domains.begin(), domains.begin() + rank, first) > 0;
+    if (domains[static_cast<std::size_t>(rank)] != first || is_new) return 0;
+  }
+  return static_cast<int>(num);
+}
+
+void* offset(void* data, std::size_t num_bytes) {
+  return static_cast<std::byte*>(data) + num_bytes;
+}
+
+}  // namespace
+
+void release_device_word(void* word) noexcept {
+  cudaFree(word);
+}
+
+NcclCommunicator::NcclCommunicator(std::unique_ptr<NcclRank> rank, std::unique_ptr<Communicator> host,
+                                   CallSigner signer)
+    : owned_rank_(std::move(rank)),
+      rank_(owned_rank_.get()),
+      host_(std::move(host)),
+      signer_(std::move(signer)),
+      digest_(signer_.member().num_ranks) {
+  connection_.group = signer_.member().group;
+  domains_ = domains_of_ranks(*host_, rank_->settings().domain);
+}
+
+NcclCommunicator::NcclCommunicator(NcclCommunicator& parent, std::unique_ptr<Communicator> host,
+                                   CallSigner signer, int color)
+    : rank_(parent.rank_),
+      parent_(&parent),
+      color_(color),
+      host_(std::move(host)),
+      signer_(std::move(signer)),
+      digest_(signer_.member().num_ranks),
+      domains_(static_cast<std::size_t>(size())) {
+  connection_.group = signer_.member().group;
+  const std::int32_t mine = parent.domains_[static_cast<std::size_t>(parent.rank())];
+  std::vector<std::int32_t> all(domains_.size());
+  host_->all_gather(&mine, all.data(), 1, DType::kI32, {.value = "nccl: NVLink domains"});
+  std::copy(all.begin(), all.end(), domains_.begin());
+}
+
+// A rank that goes because of an error must not wait for peers, which may never come.
+NcclCommunicator::~NcclCommunicator() {
+  if (std::uncaught_exceptions() > num_exceptions_) abandon();
+  inside_.reset();
+  across_.reset();
+  rank_->disconnect(connection_);
+}
+
+// ---- Connections ----
+
+void NcclCommunicator::connect() {
+  if (is_connected_) return;
+  parent_ == nullptr ? connect_world() : connect_part();
+  is_connected_ = true;
+  if (size() == 1) return;
+  void* word = nullptr;
+  TAKT_CUDA(cudaMalloc(&word, sizeof(std::int32_t)));
+  barrier_word_ = Owned<void*, release_device_word>(word);
+  if (rank_->settings().reduces_by_domain && ranks_per_domain(domains_) > 1) connect_by_domain();
+}
+
+void NcclCommunicator::connect_world() {
+  std::vector<ncclUniqueId> ids = exchange_ids(*host_, rank_->settings().ranks_per_id);
+  ncclConfig_t config = config_of(rank_->settings(), connection_.group);
+  const auto start = [&](ncclComm_t* comm) {
+    if (ids.size() == 1) return ncclCommInitRankConfig(comm, size(), ids[0], rank(), &config);
+    return ncclCommInitRankScalable(comm, size(), rank(), static_cast<int>(ids.size()), ids.data(), &config);
+  };
+  rank_->connect(connection_, nullptr, start);
+}
+
+void NcclCommunicator::connect_part() {
+  parent_->connect();
+  if (parent_->size() == 1) return;
+  ncclConfig_t config = config_of(rank_->settings(), connection_.group);
+  const int color = size() == 1 ? NCCL_SPLIT_NOCOLOR : color_;
+  rank_->connect(connection_, &parent_->connection_, [&](ncclComm_t* comm) {
+    return ncclCommSplit(parent_->connection_.comm, color, parent_->rank(), comm, &config);
+  });
+}
+
+void NcclCommunicator::connect_by_domain() {
+  const int num = ranks_per_domain(domains_);
+  const auto part = [&](int color, const char* name) {
+    const std::string group = concat(connection_.group, name);
+    std::unique_ptr<Communicator> host = host_->split(color, group);
+    GroupMember member = signer_.member();
+    member.group = group;
+    member.rank = host->rank();
+    member.num_ranks = host->size();
+    auto made = std::make_unique<NcclCommunicator>(*this, std::move(host), CallSigner(member), color);
+    made->connect_part();
+    made->is_connected_ = true;
+    return made;
+  };
+  inside_ = part(rank() / num, " inside a domain");
+  across_ = part(rank() % num, " across domains");
+}
+
+std::unique_ptr<Communicator> NcclCommunicator::split(int color, std::string_view name) {
+  const Signature call = signer_.sign_split(color);
+  if (rank_->settings().check == NcclSettings::Check::kEachCall) compare_call(*host_, call);
+  digest_.add(call);
+  std::unique_ptr<Communicator> host = host_->split(color, name);
+  GroupMember member = signer_.member();
+  member.group = name;
+  member.rank = host->rank();
+  member.num_ranks = host->size();
+  return std::make_unique<NcclCommunicator>(*this, std::move(host), CallSigner(std::move(member)), color);
+}
+
+void NcclCommunicator::register_memory(void* memory, std::size_t num_bytes) {
+  rank_->register_memory(memory, num_bytes);
+}
+
+void NcclCommunicator::wait(StreamHandle stream) {
+  rank_->wait(stream_of({.value = {}, .stream = stream}));
+}
+
+// Ranks may differ in calls because one of them is in trouble: its error comes first.
+void NcclCommunicator::compare_calls() {
+  rank_->monitor().require_peers();
+  digest_.compare(*host_);
+}
+
+void NcclCommunicator::abandon() noexcept {
+  rank_->monitor().fail_with(
+      Error(Fault::kPeer, concat("rank ", signer_.member().run_rank, " has given up its calls")));
+}
+
+// ---- Calls ----
+
+cudaStream_t NcclCommunicator::stream_of(const CallSite& at) const {
+  return at.stream == nullptr ? rank_->stream() : static_cast<cudaStream_t>(at.stream);
+}
+
+void NcclCommunicator::queue(const Signature& call, const void* send, void* receive, const CallSite& at) {
+  rank_->log().note_started(call);
+  const bool is_message = call.operation == Operation::kSend || call.operation == Operation::kReceive;
+  if (rank_->settings().check == NcclSettings::Check::kEachCall)
+    is_message ? compare_message(*host_, call) : compare_call(*host_, call);
+  else
+    digest_.add(call);
+  connect();
+  rank_->queue({this, call, send, receive, stream_of(at)});
+  rank_->log().note_finished();
+}
+
+void NcclCommunicator::all_reduce(void* buffer, std::size_t num_elements, DType dtype, ReduceOp op,
+                                  const CallSite& at) {
+  queue(signer_.sign_reduction(Operation::kAllReduce, num_elements, dtype, op, at), buffer, buffer, at);
+}
+
+void NcclCommunicator::all_gather(const void* send, void* receive, std::size_t num_elements, DType dtype,
+                                  const CallSite& at) {
+  queue(signer_.sign(Operation::kAllGather, num_elements, dtype, at), send, receive, at);
+}
+
+void NcclCommunicator::reduce_scatter(const void* send, void* receive, std::size_t num_elements, DType dtype,
+                                      ReduceOp op, const CallSite& at) {
+  queue(signer_.sign_reduction(Operation::kReduceScatter, num_elements, dtype, op, at), send, receive, at);
+}
+
+void NcclCommunicator::all_to_all(const void* send, void* receive, std::size_t num_elements, DType dtype,
+                                  const CallSite& at) {
+  queue(signer_.sign(Operation::kAllToAll, num_elements, dtype, at), send, receive, at);
+}
+
+void NcclCommunicator::broadcast(void* buffer, std::size_t num_elements, DType dtype, int root,
+                                 const CallSite& at) {
+  queue(signer_.sign_broadcast(num_elements, dtype, root, at), buffer, buffer, at);
+}
+
+void NcclCommunicator::send(const void* buffer, std::size_t num_elements, DType dtype, int to,
+                            const CallSite& at) {
+  queue(signer_.sign_message(Operation::kSend, num_elements, dtype, to, at), buffer, nullptr, at);
+}
+
+void NcclCommunicator::receive(void* buffer, std::size_t num_elements, DType dtype, int from,
+                               const CallSite& at) {
+  queue(signer_.sign_message(Operation::kReceive, num_elements, dtype, from, at), nullptr, buffer, at);
+}
+
+void NcclCommunicator::barrier(const CallSite& at) {
+  queue(signer_.sign(Operation::kBarrier, 0, DType{}, at), nullptr, nullptr, at);
+}
+
+// ---- Launching ----
+
+bool NcclCommunicator::goes_by_domain(const Signature& call) const {
+  return call.operation == Operation::kAllReduce && inside_ != nullptr &&
+         call.num_elements >= static_cast<std::uint64_t>(inside_->size());
+}
+
+int NcclCommunicator::num_phases(const Signature& call) const {
+  return goes_by_domain(call) ? 3 : 1;
+}
+
+void NcclCommunicator::issue(const NcclCall& call, int phase) {
+  if (goes_by_domain(call.signature)) return issue_by_domain(call, phase);
+  if (phase > 0) return;
+  if (size() == 1) return issue_alone(call);
+  const Signature& of = call.signature;
+  if (of.num_elements == 0 && of.operation != Operation::kBarrier) return;
+  const ncclDataType_t type = to_nccl(of.element_type());
+  const ncclComm_t comm = connection_.comm;
+  switch (of.operation) {
+    case Operation::kAllReduce:
+      return TAKT_NCCL(ncclAllReduce(call.send, call.receive, of.num_elements, type, to_nccl(of.reduction()),
+                                     comm, call.stream));
+    case Operation::kAllGather:
+      return TAKT_NCCL(ncclAllGather(call.send, call.receive, of.num_elements, type, comm, call.stream));
+    case Operation::kReduceScatter:
+      return TAKT_NCCL(ncclReduceScatter(call.send, call.receive, of.num_elements, type,
+                                         to_nccl(of.reduction()), comm, call.stream));
+    case Operation::kAllToAll:
+      return TAKT_NCCL(ncclAlltoAll(call.send, call.receive, of.num_elements, type, comm, call.stream));
+    case Operation::kBroadcast:
+      return TAKT_NCCL(
+          ncclBroadcast(call.send, call.receive, of.num_elements, type, of.peer, comm, call.stream));
+    case Operation::kSend:
+      return TAKT_NCCL(ncclSend(call.send, of.num_elements, type, of.peer, comm, call.stream));
+    case Operation::kReceive:
+      return TAKT_NCCL(ncclRecv(call.receive, of.num_elements, type, of.peer, comm, call.stream));
+    case Operation::kBarrier:
+      return TAKT_NCCL(
+          ncclAllReduce(barrier_word_.get(), barrier_word_.get(), 1, ncclInt32, ncclSum, comm, call.stream));
+    case Operation::kSplit:
+      break;
+  }
+  fail(Fault::kBug, "nccl: a call that cannot be queued: ", to_string(of));
+}
+
+void NcclCommunicator::issue_alone(const NcclCall& call) {
+  if (call.send == call.receive || call.signature.num_elements == 0) return;
+  TAKT_CUDA(cudaMemcpyAsync(call.receive, call.send, call.signature.num_bytes(), cudaMemcpyDeviceToDevice,
+                            call.stream));
+}
+
+// Each rank of a domain owns a share, in place. What is left when the elements do not divide is reduced over all ranks.
+void NcclCommunicator::issue_by_domain(const NcclCall& call, int phase) {
+  const Signature& of = call.signature;
+  const auto num_ranks = static_cast<std::size_t>(inside_->size());
+  const std::size_t share = of.num_elements / num_ranks;
+  const std::size_t left = of.num_elements - share * num_ranks;
+  void* const mine =
+      offset(call.receive, static_cast<std::size_t>(inside_->rank()) * share * of.element_bytes());
+  const ncclDataType_t type = to_nccl(of.element_type());
+  const ncclRedOp_t op = to_nccl(of.reduction());
+  if (phase == 0) {
+    TAKT_NCCL(ncclReduceScatter(call.send, mine, share, type, op, inside_->connection_.comm, call.stream));
+    if (left == 0) return;
+    void* const rest = offset(call.receive, share * num_ranks * of.element_bytes());
+    TAKT_NCCL(ncclAllReduce(rest, rest, left, type, op, connection_.comm, call.stream));
+  } else if (phase == 1) {
+    TAKT_NCCL(ncclAllReduce(mine, mine, share, type, op, across_->connection_.comm, call.stream));
+  } else {
+    TAKT_NCCL(ncclAllGather(mine, call.receive, share, type, inside_->connection_.comm, call.stream));
+  }
+}
+
+// ---- The backend ----
+
+std::unique_ptr<DeviceCommunicator> make_nccl_communicator(const BackendRanks& ranks,
+                                                           const NcclSettings& settings) {
+  TAKT_REQUIRE(settings.ranks_per_id > 0, "nccl: ranks_per_id is ", settings.ranks_per_id,
+               ", wanted 1 or more");
+  std::unique_ptr<Communicator> host = ranks.control.split(0, "nccl");
+  GroupMember member{.group = "world",
+                     .rank = host->rank(),
+                     .num_ranks = host->size(),
+                     .run_rank = host->rank(),
+                     .log = &ranks.log};
+  auto rank = std::make_unique<NcclRank>(settings, host->rank(), ranks.log);
+  auto world =
+      std::make_unique<NcclCommunicator>(std::move(rank), std::move(host), CallSigner(std::move(member)));
+  world->connect();
+  return world;
+}
+
+std::unique_ptr<Communicator> make_nccl(const BackendRanks& ranks) {
+  return make_nccl_communicator(ranks);
+}
+
+}  // namespace takt
