@@ -1,5 +1,4 @@
-// agree: one rank's failure in a set-up phase becomes the same Error on every rank, instead of a hang on the
-// others.
+// agree: one rank's failure in a set-up phase becomes the same Error on every rank, instead of a hang on the others.
 //
 // Every rank sends a short outcome to all (an all-gather); if any failed, the lowest failing rank sends its
 // message. A rank that fails while others are in a call of the phase meets that call with its outcome: the

@@ -20,8 +20,8 @@ struct LauncherView {
   std::optional<int> pmi_ranks = {};       // PMI_SIZE: MPICH, Intel MPI, srun --mpi=pmi2
   std::optional<int> slurm_step = {};      // SLURM_STEP_ID
   std::optional<int> slurm_task = {};      // SLURM_PROCID
-  std::optional<int> slurm_step_tasks =
-      {};  // SLURM_STEP_NUM_TASKS; SLURM_NTASKS is also set where no step runs
+  // SLURM_STEP_NUM_TASKS; SLURM_NTASKS is also set where no step runs.
+  std::optional<int> slurm_step_tasks = {};
 };
 LauncherView launcher_view();
 

@@ -1,5 +1,4 @@
-// Communicator: a group of ranks that exchange buffers. Backends: local (threads), mpi (processes), nccl
-// (GPUs).
+// Communicator: a group of ranks that exchange buffers. Backends: local (threads), mpi (processes), nccl (GPUs).
 #pragma once
 
 #include <cstddef>
@@ -32,8 +31,7 @@ struct Progress {
 
 // Every rank of the group makes the same calls in the same order, with the same counts, types and operations.
 // A rank that does not is an Error(kPeer) on every rank, with both signatures, before any result is used.
-// Reductions add along one binary tree over the ranks (reduce.h): the same bits on every rank, backend and
-// run.
+// Reductions add along one binary tree over the ranks (reduce.h): the same bits on every rank, backend and run.
 // Counts are elements. Send and receive buffers of one call must not overlap unless the call says "in place".
 class Communicator {
  public:
@@ -64,8 +62,7 @@ class Communicator {
   virtual void receive(void* buffer, std::size_t num_elements, DType dtype, int from, const CallSite& at) = 0;
   virtual void barrier(const CallSite& at) = 0;
 
-  // Every rank of this group calls it. Ranks with the same color form a new group, ordered by their rank
-  // here.
+  // Every rank of this group calls it. Ranks with the same color form a new group, ordered by their rank here.
   virtual std::unique_ptr<Communicator> split(int color, std::string_view name) = 0;
 
   // Shows the watchdog that this rank moves on, and what it does from here to its next call or note. No

@@ -6,8 +6,7 @@
 namespace takt {
 namespace {
 
-// Notes a call in the rank's log for as long as it runs. A call that throws stays pending, so that reports
-// show it.
+// Notes a call in the rank's log for as long as it runs. A call that throws stays pending, so that reports show it.
 template <class Call>
 void run_logged(CallLog& log, const Signature& signature, const Call& call) {
   log.note_started(signature);

@@ -37,8 +37,7 @@ class GroupCommunicator : public Communicator {
   const GroupMember& member() const { return signer_.member(); }
 
   // Called for groups of two and more ranks, split for all. Each compares the group's signatures before any
-  // buffer of the caller is written, and is done on return. Parameters of the call are read from its
-  // signature.
+  // buffer of the caller is written, and is done on return. Parameters of the call are read from its signature.
   virtual void run_all_reduce(void* buffer, const Signature& call) = 0;
   virtual void run_all_gather(const void* send, void* receive, const Signature& call) = 0;
   virtual void run_reduce_scatter(const void* send, void* receive, const Signature& call) = 0;

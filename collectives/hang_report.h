@@ -54,8 +54,7 @@ struct HangFacts {
 };
 
 // ranks: of the run, in rising order of rank, those of which nothing is known left out; their is_told is
-// used as scratch. Missing are ranks that wait for nobody, or whose process does not run, or of which nothing
-// is known.
+// used as scratch. Missing are ranks that wait for nobody, or whose process does not run, or of which nothing is known.
 void write_hang_report(TextBuffer& text, const HangFacts& facts, std::span<RankSnapshot> ranks);
 
 }  // namespace takt

@@ -1,5 +1,4 @@
-// HostLayout: which ranks of a group share a host, and what of the group's reduction tree each host can do
-// alone.
+// HostLayout: which ranks of a group share a host, and what of the group's reduction tree each host can do alone.
 #pragma once
 
 #include <cstddef>
@@ -33,8 +32,8 @@ class HostLayout {
   std::span<const HostNode> nodes() const { return nodes_; }
   std::size_t num_nodes_on(int host) const { return num_nodes_[static_cast<std::size_t>(host)]; }
 
-  // Who on `host` deals with what belongs to `rank`: the rank itself if it is there. Spreads the ranks of
-  // another host evenly.
+  // Who on `host` deals with what belongs to `rank`: the rank itself if it is there. Spreads the ranks
+  // of another host evenly.
   int carrier(int rank, int host) const;
 
  private:

@@ -271,8 +271,7 @@ class LocalCommunicator final : public GroupCommunicator {
   std::string_view backend() const override { return "local"; }
 
  protected:
-  // Each rank reduces its slice of the elements and writes the result to everybody. Nobody else touches that
-  // slice.
+  // Each rank reduces its slice of the elements and writes the result to everybody. Nobody else touches that slice.
   void run_all_reduce(void* buffer, const Signature& call) override {
     group_.meet(rank(), call, buffer, buffer);
     require_reducible(call.element_type());

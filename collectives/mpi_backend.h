@@ -40,8 +40,7 @@ class MpiCommunicator : public GroupCommunicator {
   MpiExchange exchange_;
 };
 
-// Which of the two fits the group: shared memory if all its ranks are on one host. Every rank of the group
-// calls it.
+// Which of the two fits the group: shared memory if all its ranks are on one host. Every rank of the group calls it.
 std::unique_ptr<Communicator> make_mpi_group(const MpiSetting& setting, MpiComm comm, std::string_view name,
                                              int run_rank, CallLog& log);
 

@@ -1,5 +1,4 @@
-// Owners of MPI objects release them only while MPI runs: freeing after MPI_Finalize is an error that ends
-// the process.
+// Owners of MPI objects release them only while MPI runs: freeing after MPI_Finalize is an error that ends the process.
 #include "collectives/mpi_call.h"
 
 #include <array>

@@ -22,8 +22,7 @@ int run_rank_of(MPI_Comm comm, int rank);
 // Whether MPI is initialised and not yet finalised.
 bool is_mpi_running();
 
-// Move-only. Empty at MPI_COMM_NULL; frees nothing after MPI_Finalize. Freeing waits for the group's other
-// ranks.
+// Move-only. Empty at MPI_COMM_NULL; frees nothing after MPI_Finalize. Freeing waits for the group's other ranks.
 class MpiComm {
  public:
   MpiComm() = default;
@@ -48,8 +47,7 @@ class MpiComm {
   MPI_Comm comm_ = MPI_COMM_NULL;
 };
 
-// A window of shared memory: `num_bytes` of it belong to each rank of a group that is on one host. Rules as
-// MpiComm's.
+// A window of shared memory: `num_bytes` of it belong to each rank of a group that is on one host. Rules as MpiComm's.
 class MpiSharedWindow {
  public:
   MpiSharedWindow() = default;
@@ -82,8 +80,7 @@ struct MpiGroup {
 };
 
 // All groups of one process. Communicators borrow their group from here, because freeing one waits for its
-// other ranks: a communicator that goes out of scope while an error unwinds must not wait for peers that
-// never come.
+// other ranks: a communicator that goes out of scope while an error unwinds must not wait for peers that never come.
 class MpiGroups {
  public:
   MpiGroups() = default;

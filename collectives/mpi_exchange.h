@@ -1,5 +1,4 @@
-// MpiExchange: messages between ranks that are all under way at once, and a wait for them that has a
-// deadline.
+// MpiExchange: messages between ranks that are all under way at once, and a wait for them that has a deadline.
 #pragma once
 
 #include <cstddef>

@@ -196,8 +196,7 @@ class MpiMessages final : public MpiCommunicator {
     for (std::size_t begin = 0; begin < total; begin += most) work(begin, std::min(most, total - begin));
   }
 
-  // Pieces of all ranks' parts that fit into a half together; a slice is a rank's: work(first byte in the
-  // part).
+  // Pieces of all ranks' parts that fit into a half together; a slice is a rank's: work(first byte in the part).
   template <class Work>
   void for_each_part_piece(const Signature& call, const Work& work) {
     const std::size_t unit = call.element_bytes();

@@ -106,8 +106,7 @@ class MpiSharedMemory final : public MpiCommunicator {
     return segments_.half_bytes() / (num_ranks_ * call.element_bytes());
   }
 
-  // One turn a piece of the call's elements, and one turn if there are none: work(first element, number,
-  // stage).
+  // One turn a piece of the call's elements, and one turn if there are none: work(first element, number, stage).
   template <class Work>
   void run_turns(const Signature& call, std::size_t piece_elements, const Work& work) {
     for (std::size_t begin = 0; begin == 0 || begin < call.num_elements; begin += piece_elements) {

@@ -36,8 +36,7 @@ struct ReduceTerm {
 void reduce_in_tree_order(void* out, std::span<const ReduceTerm> terms, std::size_t num_elements, DType dtype,
                           ReduceOp op);
 
-// Rank `rank`'s share when `num_elements` are divided among `num_ranks`: [begin, end). Shares differ by at
-// most one.
+// Rank `rank`'s share when `num_elements` are divided among `num_ranks`: [begin, end). Shares differ by at most one.
 struct Slice {
   std::size_t begin = 0;
   std::size_t end = 0;

@@ -33,8 +33,8 @@ std::span<const CollectiveBackend> collective_backends();
 const CollectiveBackend& find_collective_backend(std::string_view name);
 
 // A communicator of backend `name` over all ranks of `ranks.control`; every one of them calls it. Throws
-// kConfig if there is no such backend, if it is not compiled in (with the build option), or if these ranks
-// cannot use it.
+// kConfig if there is no such backend, if it is not compiled in (with the build option), or if these
+// ranks cannot use it.
 std::unique_ptr<Communicator> make_communicator(std::string_view name, const BackendRanks& ranks);
 
 }  // namespace takt

@@ -32,8 +32,8 @@ std::string_view name_of(Operation operation);
 
 // Plain bytes of a fixed size, so that it lies in shared memory and travels as a message.
 struct Signature {
-  std::uint64_t sequence =
-      0;  // calls of this group so far; for send and receive, messages of this pair so far
+  // Calls of this group so far; for send and receive, messages of this pair so far.
+  std::uint64_t sequence = 0;
   std::uint64_t num_elements = 0;  // as passed to the call
   std::uint64_t value_hash = 0;    // of the whole name, of which `value` may hold only the beginning
   std::int32_t peer = -1;          // group rank: a broadcast's root, a send's receiver, a receive's sender
@@ -65,8 +65,7 @@ bool same_message(const Signature& a, const Signature& b);
 
 // The text of the error that every rank throws when two ranks' calls do not fit.
 std::string mismatch_text(const Signature& a, const Signature& b);
-// calls: a group's signatures in rank order. Throws kPeer, with the same text on every rank, unless all are
-// the same.
+// calls: a group's signatures in rank order. Throws kPeer, with the same text on every rank, unless all are the same.
 void require_same_calls(std::span<const Signature> calls);
 
 class RankRecord;

@@ -56,8 +56,7 @@ class Watchdog {
 
   // The rank's thread calls these at any time.
   void set_timeout(double timeout_s) { timeout_s_ = timeout_s; }
-  // Where reports go, and where hosts see each other. The root calls prepare_run_directory before any rank
-  // sets it.
+  // Where reports go, and where hosts see each other. The root calls prepare_run_directory before any rank sets it.
   void set_run_directory(const std::string& directory);
   void set_last_checkpoint(const std::string& name);
   // Removes what an earlier run in that directory left for its watchdogs. Throws kIo.

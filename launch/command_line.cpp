@@ -1,5 +1,4 @@
-// CLI11 reads the flags; what is wrong with them is said in our words, with the nearest flag or command there
-// is.
+// CLI11 reads the flags; what is wrong with them is said in our words, with the nearest flag or command there is.
 #include "launch/command_line.h"
 
 #include <CLI/CLI.hpp>

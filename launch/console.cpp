@@ -1,5 +1,4 @@
-// Two sinks, flushed line by line: a scheduler's log is read while the run goes on, and a crash loses
-// nothing.
+// Two sinks, flushed line by line: a scheduler's log is read while the run goes on, and a crash loses nothing.
 #include "launch/console.h"
 
 #include <spdlog/logger.h>

@@ -13,8 +13,7 @@ class logger;
 
 namespace takt {
 
-// Only rank 0 makes one. Lines only ever append: nothing is redrawn, so that a log file holds what a terminal
-// shows.
+// Only rank 0 makes one. Lines only ever append: nothing is redrawn, so that a log file holds what a terminal shows.
 class Console {
  public:
   // Appends to `log_file`. Throws kIo if it cannot be opened.

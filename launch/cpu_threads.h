@@ -3,8 +3,7 @@
 
 namespace takt {
 
-// `wanted` if it is positive; otherwise the processors this process may use over the ranks of the host, at
-// least one.
+// `wanted` if it is positive; otherwise the processors this process may use over the ranks of the host, at least one.
 int cpu_threads(int wanted, int ranks_on_host);
 
 }  // namespace takt

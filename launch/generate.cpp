@@ -1,5 +1,4 @@
-// takt generate: text from a trained run, token by token. One process; the whole window is computed for each
-// token.
+// takt generate: text from a trained run, token by token. One process; the whole window is computed for each token.
 #include <CLI/App.hpp>
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,4 @@
-// What the schema cannot see: keys that must fit each other. A message names both keys and the values that
-// fit.
+// What the schema cannot see: keys that must fit each other. A message names both keys and the values that fit.
 #include "launch/job_check.h"
 
 #include "core/base/error.h"

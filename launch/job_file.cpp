@@ -1,5 +1,4 @@
-// Applies the fields of a file, then the overrides in order of precedence, to a default Job through the
-// schema.
+// Applies the fields of a file, then the overrides in order of precedence, to a default Job through the schema.
 #include "launch/job_file.h"
 
 #include <fmt/format.h>

@@ -44,8 +44,7 @@ LoadedJob parse_job(std::string_view text, std::string_view name, const JobOverr
 LoadedJob load_saved_job(const std::filesystem::path& path);
 LoadedJob parse_saved_job(std::string_view text, std::string_view name);
 
-// All keys that the job reads, with their values and, as comments, where each came from. Loads again to the
-// same job.
+// All keys that the job reads, with their values and, as comments, where each came from. Loads again to the same job.
 std::string effective_file(const LoadedJob& loaded);
 
 }  // namespace takt

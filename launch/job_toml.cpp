@@ -7,8 +7,7 @@
 #include <utility>
 
 // Compiled in here rather than linked, and without the library's assertions: in 3.3 a file with a line such
-// as "[=a]" fails one, which would end the process. Behind each of them stands a check that reports the error
-// properly.
+// as "[=a]" fails one, which would end the process. Behind each of them stands a check that reports the error properly.
 #undef TOML_HEADER_ONLY
 #undef TOML_SHARED_LIB
 #define TOML_HEADER_ONLY 1

@@ -52,8 +52,7 @@ std::string toml_text(std::string_view text) {
   return quoted + '"';
 }
 
-// The shortest digits that round to the same double. A whole number is a TOML integer, which number keys
-// accept.
+// The shortest digits that round to the same double. A whole number is a TOML integer, which number keys accept.
 std::string toml_text(double number) {
   return fmt::format("{}", number);
 }

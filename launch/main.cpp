@@ -1,6 +1,5 @@
 // takt: reads the command line, starts the ranks if the command needs them, runs it, and turns errors into
-// one message and an exit code. The only place that catches, prints errors and reads the environment for
-// commands.
+// one message and an exit code. The only place that catches, prints errors and reads the environment for commands.
 #include <unistd.h>
 
 #include <cstdlib>
@@ -46,8 +45,7 @@ void print_agreed(const Error& error) {
 int report(World* world, const Error& error) {
   if (!world) {
     if (launched_rank() == 0) print_error(error.what());
-    // All processes have the same command line. Were another one to fail first, mpirun would end rank 0
-    // unheard.
+    // All processes have the same command line. Were another one to fail first, mpirun would end rank 0 unheard.
     return launched_rank() != 0 && error.fault() == Fault::kUsage ? 0 : error.exit_code();
   }
   if (error.agreed() || world->size() == 1) {
@@ -63,8 +61,7 @@ int run(int argc, char** argv) {
   try {
     const std::vector<std::string> words(argv + (argc > 0 ? 1 : 0), argv + argc);
     const CommandLine line = parse_command_line(all_commands(), words);
-    // Without the need for ranks one process is the whole run; the others a launcher may have started have no
-    // part.
+    // Without the need for ranks one process is the whole run; the others a launcher may have started have no part.
     if (!line.needs_ranks && launched_rank() != 0) return 0;
     if (!line.invocation) {
       (line.exit_code == 0 ? std::cout : std::cerr) << line.help << std::flush;

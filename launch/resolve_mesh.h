@@ -8,8 +8,7 @@
 namespace takt {
 
 // The mesh axes are {data, tensor}, so the ranks of a tensor group are neighbours. "auto" is all ranks on
-// data. Throws kConfig, with the nearest layouts that fit, if the ranks or the model's heads cannot be split
-// as asked.
+// data. Throws kConfig, with the nearest layouts that fit, if the ranks or the model's heads cannot be split as asked.
 Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const ModelConfig& model);
 
 }  // namespace takt

@@ -1,5 +1,4 @@
-// The weights a run starts from: its own newest checkpoint, another checkpoint, another model, or random
-// ones.
+// The weights a run starts from: its own newest checkpoint, another checkpoint, another model, or random ones.
 #pragma once
 
 #include <filesystem>

@@ -8,8 +8,8 @@ namespace takt {
 void catch_stop_signals();
 bool stop_requested();
 
-// In set-up phases, under agree(): throws kStopped if a stop was asked for, and so ends all ranks. Nothing
-// was trained yet.
+// In set-up phases, under agree(): throws kStopped if a stop was asked for, and so ends all ranks.
+// Nothing was trained yet.
 void stop_if_requested();
 
 }  // namespace takt

@@ -1,5 +1,4 @@
-// takt version. The build passes TAKT_VERSION and TAKT_GIT to this file alone, so that a commit recompiles
-// one file.
+// takt version. The build passes TAKT_VERSION and TAKT_GIT to this file alone, so that a commit recompiles one file.
 #include "launch/version.h"
 
 #include <fmt/format.h>

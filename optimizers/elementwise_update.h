@@ -1,5 +1,5 @@
-// The shape and cost that all elementwise optimizer updates share. They may be cut along any axis of the parameter, which
-// is all that sharded optimizer state needs.
+// The shape and cost that all elementwise optimizer updates share. They may be cut along any axis of the
+// parameter, which is all that sharded optimizer state needs.
 #pragma once
 
 #include <vector>

@@ -16,8 +16,8 @@ struct UpdateInputs {
   ValueId parameter;
   ValueId gradient;  // the sum over the global batch, before clipping
   ValueId hyper;
-  ValueId factor;  // scalar; gradients are multiplied by it; an update with a factor that is not finite does
-                   // nothing
+  // Scalar; gradients are multiplied by it. An update with a factor that is not finite does nothing.
+  ValueId factor;
 };
 
 // The numbers that change every step, in the order in which they stand in `hyper`.

@@ -5,8 +5,8 @@
 // Measured with oneDNN 2.6.3 on the step below, two micro-batches of two layers: none of ours; of oneDNN's
 // 248 in 54 primitives (gpt2) and 360 in 90 (llama), none above 104 bytes.
 // Not counted: packing buffers that oneDNN's gemm takes with malloc and gives back before it returns. What
-// they add to the peak is within what ResidentMemory allows: planned 269.2 MB, grown by 272.7 (gpt2); 269.0,
-// 269.8 (llama).
+// they add to the peak is within what ResidentMemory allows: planned 269.2 MB, grown by 272.7 (gpt2);
+// planned 269.0 MB, grown by 269.8 (llama).
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -57,8 +57,7 @@ void* allocate(std::size_t num_bytes, std::size_t alignment, const void* caller)
 }  // namespace
 }  // namespace takt
 
-// Not inlined: the return address tells whose call it is. The nothrow forms of the standard library call
-// these.
+// Not inlined: the return address tells whose call it is. The nothrow forms of the standard library call these.
 [[gnu::noinline]] void* operator new(std::size_t num_bytes) {
   return takt::allocate(num_bytes, 0, __builtin_return_address(0));
 }

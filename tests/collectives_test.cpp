@@ -1,5 +1,4 @@
-// The collectives that need no MPI run: the contract on threads, signatures, reductions and the launcher
-// check.
+// The collectives that need no MPI run: the contract on threads, signatures, reductions and the launcher check.
 #include <gtest/gtest.h>
 
 #include <algorithm>

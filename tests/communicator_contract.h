@@ -1,5 +1,4 @@
-// The contract of Communicator, as checks that every rank of a group runs together. Every backend passes all
-// of them.
+// The contract of Communicator, as checks that every rank of a group runs together. Every backend passes all of them.
 #pragma once
 
 #include <gtest/gtest.h>

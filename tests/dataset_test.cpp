@@ -1,5 +1,4 @@
-// Datasets: samples lie in the buffers as asked for, and the hash is that of the content, on any number of
-// ranks.
+// Datasets: samples lie in the buffers as asked for, and the hash is that of the content, on any number of ranks.
 #include "core/state/dataset.h"
 
 #include <gtest/gtest.h>

@@ -1,10 +1,8 @@
-// Whole models against numbers recorded from an independent PyTorch implementation: loss, logits, all
-// gradients.
+// Whole models against numbers recorded from an independent PyTorch implementation: loss, logits, all gradients.
 //
 // tests/golden/*.json is written by scripts/record_golden.py, where the formulas of weights, tokens and
 // targets stand. The reference interpreter is held to the file; the CPU executor is held to every element of
-// the interpreter's results, on one rank and on meshes that cut the batch, the heads, the MLP and an uneven
-// vocabulary.
+// the interpreter's results, on one rank and on meshes that cut the batch, the heads, the MLP and an uneven vocabulary.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,7 +1,6 @@
 // What the system refuses. This program has its own open, write, fsync, ... in front of the C library's, so
 // that the n-th call, whichever it is, fails as a signal, a disk or a network file system makes it fail. A
-// save with a fault at any call ends well or with exit 74, and never leaves a visible checkpoint that does
-// not load.
+// save with a fault at any call ends well or with exit 74, and never leaves a visible checkpoint that does not load.
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -280,16 +280,16 @@ TEST(ShardedOptimizer, KeepsItsShareOfTheState) {
   }
 }
 
-// Every gradient is scattered once, every weight gathered once, in the dtype that the model reads; nothing else but
-// numbers goes over data.
+// Every gradient is scattered once, every weight gathered once, in the dtype that the model reads; nothing
+// else but numbers goes over data.
 TEST(ShardedOptimizer, ScattersAndGathersEachParameterOnce) {
   for (const std::string precision : {"fp32", "bf16"})
     for (const int tensor : {1, 2}) {
       Job job = job_of(llama(4, 32, false), "adamw");
       job.mesh.shard = "optimizer";
       job.train.precision = precision;
-      job.train.micro_batch =
-          4;  // with fewer tokens than weights, gathering the tokens is cheaper, and is taken
+      // With fewer tokens than weights, gathering the tokens is cheaper, and is taken.
+      job.train.micro_batch = 4;
       const StepPlan plan = compile_step(job, {{{"data", 2, 1}, {"tensor", tensor}}}, 1);
       std::size_t num_parameters = 0, num_scattered = 0, num_gathered = 0;
       for (const PersistentValue& value : plan.table.values())

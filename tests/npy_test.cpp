@@ -162,8 +162,7 @@ TEST(Npy, MalformedFilesAreRefused) {
     EXPECT_NE(refusal(file).find(reason), std::string::npos) << reason << " in: " << refusal(file);
 }
 
-// Whatever byte changes in the header, the reader ends with an Error of the data or with the same array's
-// size.
+// Whatever byte changes in the header, the reader ends with an Error of the data or with the same array's size.
 TEST(Npy, NoChangedByteOfAHeaderIsMisread) {
   const std::string good =
       file_with(padded("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 1), }"), 8);

@@ -1,5 +1,5 @@
-// Weights of another model than the job's are refused by name, whatever their tensors look like: config.json
-// is read whole.
+// Weights of another model than the job's are refused by name, whatever their tensors look like:
+// config.json is read whole.
 #include "core/state/pretrained.h"
 
 #include <gtest/gtest.h>

@@ -162,8 +162,8 @@ TEST_P(RandomGraph, EqualsTheReferenceOnAnyMesh) {
   }
 }
 
-// Several mesh axes on one tensor axis: the batch over replica and data, model axes over tensor and inner, in either
-// order of the cuts.
+// Several mesh axes on one tensor axis: the batch over replica and data, model axes over tensor and inner,
+// in either order of the cuts.
 ShardingRules nested_rules() {
   ShardingRules rules = sharding_rules(Shard::kNone);
   for (const ShardingRule& rule : sharding_rules(Shard::kNone))

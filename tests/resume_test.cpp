@@ -1,5 +1,4 @@
-// Resuming: a checkpoint is gone on with by the same experiment only, whatever its files and keys are called
-// now.
+// Resuming: a checkpoint is gone on with by the same experiment only, whatever its files and keys are called now.
 #include "launch/resume.h"
 
 #include <gtest/gtest.h>

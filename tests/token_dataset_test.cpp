@@ -1,5 +1,4 @@
-// Token datasets: both layouts come back as written, samples tile each file, and a damaged file is found when
-// opened.
+// Token datasets: both layouts come back as written, samples tile each file, and a damaged file is found when opened.
 #include "core/state/token_dataset.h"
 
 #include <gtest/gtest.h>

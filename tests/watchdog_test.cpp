@@ -1,5 +1,4 @@
-// The watchdog on ranks that are threads, on hosts that are boards of one process, and the text of its
-// report.
+// The watchdog on ranks that are threads, on hosts that are boards of one process, and the text of its report.
 #include "collectives/watchdog.h"
 
 #include <gtest/gtest.h>

@@ -66,12 +66,12 @@ void add_chunk(const KernelArgs& k, const std::vector<std::int64_t>& periods, st
 Kernel cpu(const KernelNode& node) {
   std::vector<std::int64_t> periods;
   for (const TensorDesc& input : node.inputs) periods.push_back(input.num_elements());
-  return with_floating(node.output(0).dtype, [&](auto type) -> Kernel {
-    return [periods, n = node.output(0).num_elements(), threads = node.num_threads](const KernelArgs& k) {
-      parallel_for(threads, (n + kChunk - 1) / kChunk, [&](std::int64_t chunk) {
-        add_chunk<decltype(type)>(k, periods, chunk * kChunk, std::min(kChunk, n - chunk * kChunk));
-      });
-    };
+  const std::int64_t n = node.output(0).num_elements();
+  return with_floating(node.output(0).dtype, [&](auto type) {
+    return parallel_kernel(
+        node, (n + kChunk - 1) / kChunk, [periods, n](const KernelArgs& k, std::int64_t chunk) {
+          add_chunk<decltype(type)>(k, periods, chunk * kChunk, std::min(kChunk, n - chunk * kChunk));
+        });
   });
 }
 
@@ -91,6 +91,7 @@ const OpDef& add_op() {
                            .placement = {.linear_in = {{PlacementRule::kAll}}},
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(add),
                            .may_overwrite_input = true,
                            .samples = {{.name = "three terms, one without batch", .build = build_sample}}};
   return op;

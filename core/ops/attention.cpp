@@ -64,7 +64,6 @@ std::vector<OpPlacement> placements(const OpArgs& args) {
   return {replicated_rule(args), split_rule(args, "batch"), heads_together(args), split_rule(args, "heads")};
 }
 
-// As one rank has it.
 double dot(const double* a, const double* b, std::int64_t width) {
   double sum = 0;
   for (std::int64_t d = 0; d < width; ++d) sum += a[d] * b[d];
@@ -128,7 +127,7 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
 
 Kernel cpu(const KernelNode& node) {
   const TensorDesc& q = node.input(0);
-  return attention_kernel(attention_shape(node, q, node.input(1)), q.dtype, node.num_threads);
+  return attention_kernel(node, attention_shape(node, q, node.input(1)), q.dtype);
 }
 
 std::size_t scratch(const KernelNode& node) {
@@ -138,7 +137,7 @@ std::size_t scratch(const KernelNode& node) {
 
 Kernel cpu_grad(const KernelNode& node) {
   const TensorDesc& q = node.input(1);
-  return attention_grad_kernel(attention_shape(node, q, node.input(2)), q.dtype, node.num_threads);
+  return attention_grad_kernel(node, attention_shape(node, q, node.input(2)), q.dtype);
 }
 
 std::size_t scratch_grad(const KernelNode& node) {

@@ -13,6 +13,7 @@
 
 #include "core/device/onednn.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/parallel_kernel.h"
 #include "core/ops/vector_math.h"
 
 namespace takt {
@@ -234,28 +235,25 @@ std::size_t attention_scratch_bytes(const AttentionShape& s, DType dtype, bool b
   return static_cast<std::size_t>(num_threads * floats_a_thread(s, dtype, backward)) * sizeof(float);
 }
 
-Kernel attention_kernel(const AttentionShape& s, DType dtype, int num_threads) {
+Kernel attention_kernel(const KernelNode& node, const AttentionShape& s, DType dtype) {
   const std::int64_t num_blocks = (s.seq + kBlock - 1) / kBlock, floats = floats_a_thread(s, dtype, false);
-  return with_floating(dtype, [=](auto type) -> Kernel {
-    return [=](const KernelArgs& args) {
-      parallel_for(num_threads, s.batch * s.heads * num_blocks, [&](std::int64_t task) {
-        const std::int64_t head = task / num_blocks;
-        forward_task<decltype(type)>(s, args, head / s.heads, head % s.heads, task % num_blocks * kBlock,
-                                     Scratch(args.scratch, floats));
-      });
-    };
+  return with_floating(dtype, [&](auto type) {
+    return parallel_kernel(node, s.batch * s.heads * num_blocks,
+                           [=](const KernelArgs& args, std::int64_t task) {
+                             const std::int64_t head = task / num_blocks, i0 = task % num_blocks * kBlock;
+                             forward_task<decltype(type)>(s, args, head / s.heads, head % s.heads, i0,
+                                                          Scratch(args.scratch, floats));
+                           });
   });
 }
 
-Kernel attention_grad_kernel(const AttentionShape& s, DType dtype, int num_threads) {
+Kernel attention_grad_kernel(const KernelNode& node, const AttentionShape& s, DType dtype) {
   const std::int64_t floats = floats_a_thread(s, dtype, true);
-  return with_floating(dtype, [=](auto type) -> Kernel {
-    return [=](const KernelArgs& args) {
-      parallel_for(num_threads, s.batch * s.kv_heads, [&](std::int64_t task) {
-        backward_task<decltype(type)>(s, args, task / s.kv_heads, task % s.kv_heads,
-                                      Scratch(args.scratch, floats));
-      });
-    };
+  return with_floating(dtype, [&](auto type) {
+    return parallel_kernel(node, s.batch * s.kv_heads, [=](const KernelArgs& args, std::int64_t task) {
+      backward_task<decltype(type)>(s, args, task / s.kv_heads, task % s.kv_heads,
+                                    Scratch(args.scratch, floats));
+    });
   });
 }
 

@@ -35,9 +35,9 @@ ValueId embedding(Graph& graph, ValueId table, ValueId tokens, const std::string
 ValueId add(Graph& graph, const std::vector<ValueId>& terms, const std::string& name);
 // buffer += x, in place: a buffer that lives over all micro-batches of a step.
 ValueId accumulate(Graph& graph, ValueId buffer, ValueId x, const std::string& name);
-// The same numbers as f32 or bf16, rounded to nearest even.
 // target becomes x: how derived values are written.
 ValueId assign(Graph& graph, ValueId target, ValueId x, const std::string& name);
+// The same numbers as f32 or bf16, rounded to nearest even.
 ValueId cast(Graph& graph, ValueId x, DType to, const std::string& name);
 ValueId scale(Graph& graph, ValueId x, double factor, const std::string& name);
 ValueId fill(Graph& graph, const TensorDesc& desc, double value, const std::string& name);
@@ -49,8 +49,8 @@ ValueId activation_grad(Graph& graph, ValueId x, ValueId dy, const std::string& 
 // y = silu(gate) up, all of one shape: the middle of a gated MLP.
 ValueId gated_silu(Graph& graph, ValueId gate, ValueId up, const std::string& name);
 
-// Rotates pairs of x: [..., seq, ..., head_dim] by the angles of `table`: [seq, turn, pair = head_dim / 2]; `inverse`
-// by the negative angles.
+// Rotates pairs of x: [..., seq, ..., head_dim] by the angles of `table`: [seq, turn, pair = head_dim / 2];
+// `inverse` by the negative angles.
 ValueId rotary(Graph& graph, ValueId x, ValueId table, const std::string& name, bool inverse = false);
 // f32 [seq, turn = 2, pair = half]: cosine and sine of position times theta^(-pair / half).
 ValueId rotary_table(Graph& graph, std::int64_t seq, std::int64_t half, double theta,
@@ -133,7 +133,8 @@ const OpDef& unstack_op();
 const OpDef& all_gather_op();  // sharded -> replicated
 const OpDef& all_reduce_op();  // partial -> replicated; with several inputs, one bucket in adjacent storage
 const OpDef& all_to_all_op();  // sharded(a) -> sharded(b)
-const OpDef& keep_on_first_op();  // replicated -> partial: the first rank keeps the value, the others hold zeros
+const OpDef&
+keep_on_first_op();  // replicated -> partial: the first rank keeps the value, the others hold zeros
 const OpDef& local_slice_op();     // replicated -> sharded
 const OpDef& reduce_scatter_op();  // partial -> sharded
 

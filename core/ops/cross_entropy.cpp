@@ -17,10 +17,6 @@
 namespace takt {
 namespace {
 
-const Axis& vocab_axis(const TensorDesc& logits) {
-  return logits.dims.back().axis;
-}
-
 // All four ops: logits, then tensors of one number a token, of which the targets are i32. One number a token comes out.
 std::vector<TensorDesc> infer(const OpArgs& args) {
   const TensorDesc& logits = args.input(0);
@@ -33,24 +29,23 @@ std::vector<TensorDesc> infer(const OpArgs& args) {
 
 // The classes of a row of logits that this rank has.
 AxisRange vocab_of(const KernelNode& node) {
-  return node.range(node.input(0), vocab_axis(node.input(0)));
+  return node.range(node.input(0), node.input(0).dims.back().axis);
 }
 
 // sum_exp(logits, m)
 void reference_sum_exp(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const auto width = static_cast<std::size_t>(args.input(0).dims.back().extent);
+  const std::int64_t width = args.input(0).dims.back().extent;
   for (std::size_t i = 0; i < inputs[0]->data.size(); ++i)
     outputs[0].data[i / width] += std::exp(inputs[0]->data[i] - inputs[1]->data[i / width]);
 }
 
 Kernel cpu_sum_exp(const KernelNode& node) {
-  return [rows = rows_of(node.input(0)), num_valid = vocab_of(node).num_valid,
-          threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, rows.count, [&](std::int64_t t) {
-      const float *x = k.input<float>(0) + t * rows.width, max = k.input<float>(1)[t];
-      k.output<float>(0)[t] = row_sum(num_valid, [&](std::int64_t v) { return exp_cephes(x[v] - max); });
-    });
-  };
+  const Rows rows = rows_of(node.input(0));
+  const std::int64_t num_valid = vocab_of(node).num_valid;
+  return parallel_kernel(node, rows.count, [=](const KernelArgs& k, std::int64_t t) {
+    const float *x = k.input<float>(0) + t * rows.width, max = k.input<float>(1)[t];
+    k.output<float>(0)[t] = row_sum(num_valid, [&](std::int64_t v) { return exp_cephes(x[v] - max); });
+  });
 }
 
 // pick(logits, targets)
@@ -61,9 +56,9 @@ std::vector<TensorDesc> infer_pick(const OpArgs& args) {
 }
 
 void reference_pick(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const auto width = static_cast<std::size_t>(args.input(0).dims.back().extent);
+  const std::int64_t width = args.input(0).dims.back().extent;
   for (std::size_t t = 0; t < outputs[0].data.size(); ++t)
-    outputs[0].data[t] = inputs[0]->data[t * width + static_cast<std::size_t>(inputs[1]->data[t])];
+    outputs[0].data[t] = inputs[0]->data[t * width + static_cast<std::int64_t>(inputs[1]->data[t])];
 }
 
 Kernel cpu_pick(const KernelNode& node) {
@@ -108,7 +103,7 @@ std::vector<TensorDesc> infer_grad(const OpArgs& args) {
 }
 
 void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  const auto width = static_cast<std::size_t>(args.input(0).dims.back().extent);
+  const std::int64_t width = args.input(0).dims.back().extent;
   for (std::size_t i = 0; i < outputs[0].data.size(); ++i) {
     const std::size_t t = i / width;
     const double hit = static_cast<double>(i % width) == inputs[1]->data[t] ? 1.0 : 0.0;
@@ -118,19 +113,17 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
 }
 
 Kernel cpu_grad(const KernelNode& node) {
-  return [rows = rows_of(node.input(0)), vocab = vocab_of(node),
-          threads = node.num_threads](const KernelArgs& k) {
-    const std::int64_t width = rows.width;
-    parallel_for(threads, rows.count, [&](std::int64_t t) {
-      const float* x = k.input<float>(0) + t * width;
-      float* dx = k.output<float>(0) + t * width;
-      const float max = k.input<float>(2)[t], dy = k.input<float>(4)[t], factor = dy / k.input<float>(3)[t];
-      for (std::int64_t v = 0; v < vocab.num_valid; ++v) dx[v] = factor * exp_cephes(x[v] - max);
-      std::fill(dx + vocab.num_valid, dx + width, 0.0f);
-      const std::int64_t target = k.input<std::int32_t>(1)[t] - vocab.offset;
-      if (target >= 0 && target < vocab.num_valid) dx[target] -= dy;
-    });
-  };
+  const Rows rows = rows_of(node.input(0));
+  const AxisRange vocab = vocab_of(node);
+  return parallel_kernel(node, rows.count, [=](const KernelArgs& k, std::int64_t t) {
+    const float* x = k.input<float>(0) + t * rows.width;
+    float* dx = k.output<float>(0) + t * rows.width;
+    const float max = k.input<float>(2)[t], dy = k.input<float>(4)[t], factor = dy / k.input<float>(3)[t];
+    for (std::int64_t v = 0; v < vocab.num_valid; ++v) dx[v] = factor * exp_cephes(x[v] - max);
+    std::fill(dx + vocab.num_valid, dx + rows.width, 0.0f);
+    const std::int64_t target = k.input<std::int32_t>(1)[t] - vocab.offset;
+    if (target >= 0 && target < vocab.num_valid) dx[target] -= dy;
+  });
 }
 
 // The last node of these is cross_entropy, or the part of it that `builds` appends to the logits and targets.
@@ -162,6 +155,7 @@ const OpDef& sum_exp_op() {
                            .flops_per_element = 3,
                            .reference = reference_sum_exp,
                            .cpu = {.prepare = cpu_sum_exp},
+                           .cuda = TAKT_CUDA_KERNEL(sum_exp),
                            .samples = {sample(build_sum_exp)}};
   return op;
 }
@@ -172,6 +166,7 @@ const OpDef& pick_op() {
                            .flops_per_element = 3,
                            .reference = reference_pick,
                            .cpu = {.prepare = cpu_pick},
+                           .cuda = TAKT_CUDA_KERNEL(pick),
                            .samples = {sample(build_pick)}};
   return op;
 }
@@ -184,6 +179,7 @@ const OpDef& cross_entropy_op() {
                            .placements = placements_loss,
                            .reference = reference_loss,
                            .cpu = {.prepare = cpu_loss},
+                           .cuda = TAKT_CUDA_KERNEL(cross_entropy),
                            .samples = {sample(build_loss)}};
   return op;
 }
@@ -195,6 +191,7 @@ const OpDef& cross_entropy_grad_op() {
                            .placement = {.linear_in = {{4}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad},
+                           .cuda = TAKT_CUDA_KERNEL(cross_entropy_grad),
                            .may_overwrite_input = true,
                            .samples = with_gradient({sample(build_loss)})};
   return op;
@@ -202,7 +199,7 @@ const OpDef& cross_entropy_grad_op() {
 
 ValueId cross_entropy(Graph& graph, ValueId logits, ValueId targets, const std::string& name) {
   const ValueId max =
-      reduce(graph, logits, {vocab_axis(graph.value(logits).desc)}, ReduceOp::kMax, name + ".max");
+      reduce(graph, logits, {graph.value(logits).desc.dims.back().axis}, ReduceOp::kMax, name + ".max");
   const ValueId sum = graph.append_one(sum_exp_op(), {logits, max}, {}, name + ".sum_exp");
   const ValueId target = graph.append_one(pick_op(), {logits, targets}, {}, name + ".target");
   return graph.append_one(cross_entropy_op(), {logits, targets, max, sum, target}, {}, name);

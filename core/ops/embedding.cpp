@@ -52,18 +52,17 @@ void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Ar
 }
 
 Kernel cpu(const KernelNode& node) {
-  const AxisRange rows = node.range(node.input(0), row_axis(node.input(0)));
-  const std::size_t row_bytes = node.input(0).num_bytes() / node.input(0).dims[0].extent;
-  return [=, n = node.input(1).num_elements(), threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, n, [&](std::int64_t t) {
-      const std::int64_t row = k.input<std::int32_t>(1)[t] - rows.offset;
-      std::byte* y = k.output<std::byte>(0) + t * row_bytes;
-      if (row < 0 || row >= rows.num_valid)
-        std::memset(y, 0, row_bytes);
-      else
-        std::memcpy(y, k.input<std::byte>(0) + row * row_bytes, row_bytes);
-    });
-  };
+  const TensorDesc& table = node.input(0);
+  const AxisRange rows = node.range(table, row_axis(table));
+  const std::size_t row_bytes = table.num_bytes() / table.dims[0].extent;
+  return parallel_kernel(node, node.input(1).num_elements(), [=](const KernelArgs& k, std::int64_t t) {
+    const std::int64_t row = k.input<std::int32_t>(1)[t] - rows.offset;
+    std::byte* y = k.output<std::byte>(0) + t * row_bytes;
+    if (row < 0 || row >= rows.num_valid)
+      std::memset(y, 0, row_bytes);
+    else
+      std::memcpy(y, k.input<std::byte>(0) + row * row_bytes, row_bytes);
+  });
 }
 
 std::vector<TensorDesc> infer_grad(const OpArgs& args) {
@@ -170,6 +169,7 @@ const OpDef& embedding_op() {
                            .placement = {.linear_in = {{0}}},
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(embedding),
                            .samples = {kSample}};
   return op;
 }
@@ -181,6 +181,7 @@ const OpDef& embedding_grad_op() {
                            .placement = {.linear_in = {{0}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad, .scratch_bytes = scratch_grad, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(embedding_grad),
                            .samples = with_gradient({kSample})};
   return op;
 }

@@ -49,27 +49,24 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
 
 Kernel cpu(const KernelNode& node) {
   const Rows rows = rows_of(node.input(0));
-  const auto eps = static_cast<float>(node.attrs.number("eps"));
+  const auto eps = static_cast<float>(node.attrs.number("eps")), width = static_cast<float>(rows.width);
   const bool centered = node.inputs.size() == 3;
-  return [=, threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, rows.count, [&](std::int64_t r) {
-      const float *x = k.input<float>(0) + r * rows.width, *weight = k.input<float>(1);
-      float* y = k.output<float>(0) + r * rows.width;
-      const auto width = static_cast<float>(rows.width);
-      const float mean = centered ? row_sum(rows.width, [&](std::int64_t c) { return x[c]; }) / width : 0.0f;
-      const float square =
-          row_sum(rows.width, [&](std::int64_t c) { return (x[c] - mean) * (x[c] - mean); }) / width;
-      const float rstd = 1.0f / std::sqrt(square + eps);
-      k.output<float>(1)[r] = mean;
-      k.output<float>(2)[r] = rstd;
-      if (centered) {
-        const float* bias = k.input<float>(2);
-        for (std::int64_t c = 0; c < rows.width; ++c) y[c] = (x[c] - mean) * rstd * weight[c] + bias[c];
-      } else {
-        for (std::int64_t c = 0; c < rows.width; ++c) y[c] = x[c] * rstd * weight[c];
-      }
-    });
-  };
+  return parallel_kernel(node, rows.count, [=](const KernelArgs& k, std::int64_t r) {
+    const float *x = k.input<float>(0) + r * rows.width, *weight = k.input<float>(1);
+    float* y = k.output<float>(0) + r * rows.width;
+    const float mean = centered ? row_sum(rows.width, [&](std::int64_t c) { return x[c]; }) / width : 0.0f;
+    const float square =
+        row_sum(rows.width, [&](std::int64_t c) { return (x[c] - mean) * (x[c] - mean); }) / width;
+    const float rstd = 1.0f / std::sqrt(square + eps);
+    k.output<float>(1)[r] = mean;
+    k.output<float>(2)[r] = rstd;
+    if (centered) {
+      const float* bias = k.input<float>(2);
+      for (std::int64_t c = 0; c < rows.width; ++c) y[c] = (x[c] - mean) * rstd * weight[c] + bias[c];
+    } else {
+      for (std::int64_t c = 0; c < rows.width; ++c) y[c] = x[c] * rstd * weight[c];
+    }
+  });
 }
 
 // Inputs dy, x, weight, mu, r; outputs dx, dweight and, centered, dbias.
@@ -169,6 +166,7 @@ const OpDef& norm_op() {
                            .placement = {.whole_last_of = 0},
                            .reference = reference,
                            .cpu = {.prepare = cpu},
+                           .cuda = TAKT_CUDA_KERNEL(norm),
                            .samples = samples()};
   return op;
 }
@@ -180,6 +178,7 @@ const OpDef& norm_grad_op() {
                            .placement = {.whole_last_of = 1, .linear_in = {{0}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad},
+                           .cuda = TAKT_CUDA_KERNEL(norm_grad),
                            .samples = with_gradient(samples())};
   return op;
 }

@@ -8,5 +8,6 @@
 #include "core/ops/gradient.h"
 #include "core/ops/op_cost.h"
 #include "core/ops/parallel_for.h"
+#include "core/ops/parallel_kernel.h"
 #include "core/ops/placement_rules.h"
 #include "core/ops/shape_rules.h"

@@ -128,14 +128,13 @@ void reduce_row(const T* x, Out* y, std::int64_t inner, const Existing& e, bool 
 }
 
 Kernel cpu(const KernelNode& node) {
-  return with_floating(node.input(0).dtype, node.output(0).dtype, [&](auto in, auto out) -> Kernel {
-    return [s = split_reduce(node), e = existing(node), max = is_max(node),
-            threads = node.num_threads](const KernelArgs& k) {
-      parallel_for(threads, s.outer, [&](std::int64_t o) {
-        reduce_row(k.input<decltype(in)>(0) + o * s.middle * s.inner,
-                   k.output<decltype(out)>(0) + o * s.inner, s.inner, e, max);
-      });
-    };
+  const Split s = split_reduce(node);
+  return with_floating(node.input(0).dtype, node.output(0).dtype, [&](auto in, auto out) {
+    return parallel_kernel(node, s.outer,
+                           [s, e = existing(node), max = is_max(node)](const KernelArgs& k, std::int64_t o) {
+                             reduce_row(k.input<decltype(in)>(0) + o * s.middle * s.inner,
+                                        k.output<decltype(out)>(0) + o * s.inner, s.inner, e, max);
+                           });
   });
 }
 
@@ -163,22 +162,17 @@ void reference_broadcast(const OpArgs& args, std::span<const Array* const> input
 }
 
 Kernel cpu_broadcast(const KernelNode& node) {
-  Split split = split_broadcast(node);
-  if (split.inner == 1 && node.input(0).dtype == DType::kF32)  // one number a row: too short for copies
-    return [s = split, threads = node.num_threads](const KernelArgs& k) {
-      parallel_for(threads, s.outer, [&](std::int64_t o) {
-        std::fill_n(k.output<float>(0) + o * s.middle, s.middle, k.input<float>(0)[o]);
-      });
-    };
-  split.inner *= static_cast<std::int64_t>(num_bytes(node.input(0).dtype));
-  return [s = split, threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, s.outer, [&](std::int64_t o) {
-      const std::byte* x = k.input<std::byte>(0) + o * s.inner;
-      std::byte* y = k.output<std::byte>(0) + o * s.middle * s.inner;
-      for (std::int64_t r = 0; r < s.middle; ++r)
-        std::memcpy(y + r * s.inner, x, static_cast<std::size_t>(s.inner));
+  const Split s = split_broadcast(node);
+  if (s.inner == 1 && node.input(0).dtype == DType::kF32)  // one number a row: too short for copies
+    return parallel_kernel(node, s.outer, [s](const KernelArgs& k, std::int64_t o) {
+      std::fill_n(k.output<float>(0) + o * s.middle, s.middle, k.input<float>(0)[o]);
     });
-  };
+  const std::size_t bytes = s.inner * num_bytes(node.input(0).dtype);
+  return parallel_kernel(node, s.outer, [s, bytes](const KernelArgs& k, std::int64_t o) {
+    for (std::int64_t r = 0; r < s.middle; ++r)
+      std::memcpy(k.output<std::byte>(0) + (o * s.middle + r) * bytes, k.input<std::byte>(0) + o * bytes,
+                  bytes);
+  });
 }
 
 std::vector<Sample> samples() {
@@ -213,6 +207,7 @@ const OpDef& reduce_op() {
                            .placements = placements,
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(reduce),
                            .samples = samples()};
   return op;
 }
@@ -224,6 +219,7 @@ const OpDef& broadcast_op() {
                            .placement = {.linear_in = {{0}}},
                            .reference = reference_broadcast,
                            .cpu = {.prepare = cpu_broadcast, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(broadcast),
                            .samples = broadcast_samples()};
   return op;
 }

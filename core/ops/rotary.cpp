@@ -76,16 +76,14 @@ void rotate(const T* x, T* y, const float* cosines, const float* sines, float si
 Kernel cpu(const KernelNode& node) {
   const Layout l = layout_of(node);
   const float sign = node.attrs.flag("inverse") ? -1.0f : 1.0f;
-  return with_floating(node.input(0).dtype, [&](auto type) -> Kernel {
+  return with_floating(node.input(0).dtype, [&](auto type) {
     using T = decltype(type);
-    return [l, sign, threads = node.num_threads](const KernelArgs& k) {
-      parallel_for(threads, l.outer * l.seq, [&](std::int64_t os) {
-        const float* turn = k.input<float>(1) + os % l.seq * l.width;
-        for (std::int64_t row = os * l.inner; row < (os + 1) * l.inner; ++row)
-          rotate(k.input<T>(0) + row * l.width, k.output<T>(0) + row * l.width, turn, turn + l.width / 2,
-                 sign, l.width / 2);
-      });
-    };
+    return parallel_kernel(node, l.outer * l.seq, [l, sign](const KernelArgs& k, std::int64_t os) {
+      const float* turn = k.input<float>(1) + os % l.seq * l.width;
+      for (std::int64_t row = os * l.inner; row < (os + 1) * l.inner; ++row)
+        rotate(k.input<T>(0) + row * l.width, k.output<T>(0) + row * l.width, turn, turn + l.width / 2, sign,
+               l.width / 2);
+    });
   });
 }
 
@@ -104,17 +102,16 @@ void reference_table(const OpArgs& args, std::span<const Array* const>, std::spa
 
 Kernel cpu_table(const KernelNode& node) {
   const TensorDesc& table = node.output(0);
-  return [seq = table.dims[0].extent, half = table.dims[2].extent, offset = node.range(table, "seq").offset,
-          theta = node.attrs.number("theta"), threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, seq, [&](std::int64_t p) {
-      float* row = k.output<float>(0) + p * 2 * half;
-      for (std::int64_t i = 0; i < half; ++i) {
-        const double a = angle(offset + p, i, half, theta);
-        row[i] = static_cast<float>(std::cos(a));
-        row[half + i] = static_cast<float>(std::sin(a));
-      }
-    });
-  };
+  const std::int64_t half = table.dims[2].extent, offset = node.range(table, "seq").offset;
+  const double theta = node.attrs.number("theta");
+  return parallel_kernel(node, table.dims[0].extent, [=](const KernelArgs& k, std::int64_t p) {
+    float* row = k.output<float>(0) + p * 2 * half;
+    for (std::int64_t i = 0; i < half; ++i) {
+      const double a = angle(offset + p, i, half, theta);
+      row[i] = static_cast<float>(std::cos(a));
+      row[half + i] = static_cast<float>(std::sin(a));
+    }
+  });
 }
 
 Sample sample(bool inverse) {
@@ -139,6 +136,7 @@ const OpDef& rotary_op() {
                            .f32_inputs = {1},
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(rotary),
                            .may_overwrite_input = true,
                            .samples = {sample(false), sample(true)}};
   return op;
@@ -151,6 +149,7 @@ const OpDef& rotary_table_op() {
                            .placement = {.whole = {"turn", "pair"}},
                            .reference = reference_table,
                            .cpu = {.prepare = cpu_table},
+                           .cuda = TAKT_CUDA_KERNEL(rotary_table),
                            .samples = {{.name = "positions", .build = build_table}}};
   return op;
 }

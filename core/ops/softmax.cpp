@@ -35,18 +35,16 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
 }
 
 Kernel cpu(const KernelNode& node) {
-  return [rows = rows_of(node.input(0)), threads = node.num_threads](const KernelArgs& k) {
-    const std::int64_t width = rows.width;
-    parallel_for(threads, rows.count, [&](std::int64_t r) {
-      const float* x = k.input<float>(0) + r * width;
-      float* y = k.output<float>(0) + r * width;
-      const float max = *std::max_element(x, x + width);
-      float sum = 0;
-      for (std::int64_t c = 0; c < width; ++c) y[c] = exp_cephes(x[c] - max);
-      for (std::int64_t c = 0; c < width; ++c) sum += y[c];
-      for (std::int64_t c = 0; c < width; ++c) y[c] /= sum;
-    });
-  };
+  const Rows rows = rows_of(node.input(0));
+  return parallel_kernel(node, rows.count, [width = rows.width](const KernelArgs& k, std::int64_t r) {
+    const float* x = k.input<float>(0) + r * width;
+    float* y = k.output<float>(0) + r * width;
+    const float max = *std::max_element(x, x + width);
+    float sum = 0;
+    for (std::int64_t c = 0; c < width; ++c) y[c] = exp_cephes(x[c] - max);
+    for (std::int64_t c = 0; c < width; ++c) sum += y[c];
+    for (std::int64_t c = 0; c < width; ++c) y[c] /= sum;
+  });
 }
 
 void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -60,16 +58,14 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
 }
 
 Kernel cpu_grad(const KernelNode& node) {
-  return [rows = rows_of(node.input(0)), threads = node.num_threads](const KernelArgs& k) {
-    const std::int64_t width = rows.width;
-    parallel_for(threads, rows.count, [&](std::int64_t r) {
-      const float *y = k.input<float>(0) + r * width, *dy = k.input<float>(1) + r * width;
-      float* dx = k.output<float>(0) + r * width;
-      float sum = 0;
-      for (std::int64_t c = 0; c < width; ++c) sum += y[c] * dy[c];
-      for (std::int64_t c = 0; c < width; ++c) dx[c] = y[c] * (dy[c] - sum);
-    });
-  };
+  const Rows rows = rows_of(node.input(0));
+  return parallel_kernel(node, rows.count, [width = rows.width](const KernelArgs& k, std::int64_t r) {
+    const float *y = k.input<float>(0) + r * width, *dy = k.input<float>(1) + r * width;
+    float* dx = k.output<float>(0) + r * width;
+    float sum = 0;
+    for (std::int64_t c = 0; c < width; ++c) sum += y[c] * dy[c];
+    for (std::int64_t c = 0; c < width; ++c) dx[c] = y[c] * (dy[c] - sum);
+  });
 }
 
 void build_sample(Graph& g) {
@@ -88,6 +84,7 @@ const OpDef& softmax_op() {
                            .placement = {.whole_last_of = 0},
                            .reference = reference,
                            .cpu = {.prepare = cpu},
+                           .cuda = TAKT_CUDA_KERNEL(softmax),
                            .samples = {kSample}};
   return op;
 }
@@ -99,6 +96,7 @@ const OpDef& softmax_grad_op() {
                            .placement = {.whole_last_of = 0, .linear_in = {{1}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad},
+                           .cuda = TAKT_CUDA_KERNEL(softmax_grad),
                            .samples = with_gradient({kSample})};
   return op;
 }

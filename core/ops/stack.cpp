@@ -75,17 +75,15 @@ void reference_unstack(const OpArgs& args, std::span<const Array* const> inputs,
 Kernel copy_kernel(const KernelNode& node, const TensorDesc& stacked, bool stacks) {
   const Split s = split_parts(node, stacked);
   const std::size_t row_bytes = s.inner * num_bytes(stacked.dtype);
-  return [=, threads = node.num_threads](const KernelArgs& k) {
-    parallel_for(threads, s.outer, [&](std::int64_t o) {
-      for (std::int64_t part = 0; part < s.middle; ++part) {
-        const std::size_t in_stack = (o * s.middle + part) * row_bytes, in_part = o * row_bytes;
-        if (stacks)
-          std::memcpy(k.output<std::byte>(0) + in_stack, k.input<std::byte>(part) + in_part, row_bytes);
-        else
-          std::memcpy(k.output<std::byte>(part) + in_part, k.input<std::byte>(0) + in_stack, row_bytes);
-      }
-    });
-  };
+  return parallel_kernel(node, s.outer, [=](const KernelArgs& k, std::int64_t o) {
+    for (std::int64_t part = 0; part < s.middle; ++part) {
+      const std::size_t in_stack = (o * s.middle + part) * row_bytes, in_part = o * row_bytes;
+      if (stacks)
+        std::memcpy(k.output<std::byte>(0) + in_stack, k.input<std::byte>(part) + in_part, row_bytes);
+      else
+        std::memcpy(k.output<std::byte>(part) + in_part, k.input<std::byte>(0) + in_stack, row_bytes);
+    }
+  });
 }
 
 Kernel cpu_stack(const KernelNode& node) {
@@ -115,6 +113,7 @@ const OpDef& stack_op() {
                            .placement = {.whole_attr = "axis", .linear_in = {{PlacementRule::kAll}}},
                            .reference = reference_stack,
                            .cpu = {.prepare = cpu_stack, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(stack),
                            .samples = {{.name = "two parts", .build = build_stack}}};
   return op;
 }
@@ -126,6 +125,7 @@ const OpDef& unstack_op() {
                            .placement = {.whole_attr = "axis", .linear_in = {{PlacementRule::kAll}}},
                            .reference = reference_unstack,
                            .cpu = {.prepare = cpu_unstack, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(unstack),
                            .samples = {{.name = "three parts", .build = build_unstack}}};
   return op;
 }

@@ -25,8 +25,7 @@ class ArrayDataset final : public Dataset {
   // rows, or with another number of rows than the first one; kConfig for a name that is given twice.
   static ArrayDataset open(std::span<const Source> sources);
   // The same where every rank opens the same files: each reads a slice, and all throw the same Error. Throws
-  // kConfig too, if the ranks see files of other shapes. Every rank of `comm` calls it, outside of another
-  // agree().
+  // kConfig too, if the ranks see files of other shapes. Every rank of `comm` calls it, outside of another agree().
   static ArrayDataset open(std::span<const Source> sources, Communicator& comm);
 
   struct Array {

@@ -17,8 +17,7 @@
 namespace takt {
 
 // One tensor as this rank holds it: a row-major buffer whose leading `extent` elements along each dimension
-// are the region of the global tensor that starts at `offset`. The rest of the buffer, if any, is padding and
-// is zero.
+// are the region of the global tensor that starts at `offset`. The rest of the buffer, if any, is padding and is zero.
 struct TensorShard {
   std::string name;           // the Hugging Face name; for optimizer state "<slot>.<name>"
   bool is_optimizer = false;  // optimizer-*.safetensors instead of model-*.safetensors

@@ -15,8 +15,8 @@
 
 namespace takt {
 
-inline constexpr std::string_view kStagingPrefix =
-    ".tmp-";  // of directories that are not checkpoints, yet or any more
+// Of directories that are not checkpoints, yet or any more.
+inline constexpr std::string_view kStagingPrefix = ".tmp-";
 inline constexpr const char* kLatestName = "LATEST";
 
 // The step of such a name; nullopt for other names.
@@ -32,8 +32,7 @@ void change_buffer(const TensorShard& shard, const std::function<void(std::byte*
 
 // Reads and checks manifest.json. Throws kData, with advice.
 Manifest read_manifest(const std::filesystem::path& directory);
-// Throws kData unless every file has the size and hash of the manifest. Of `num_parts` callers each checks
-// its part.
+// Throws kData unless every file has the size and hash of the manifest. Of `num_parts` callers each checks its part.
 void verify_files(const std::filesystem::path& directory, const Manifest& manifest, int part, int num_parts);
 
 // Indented lines that say what to do about a damaged checkpoint: which older one there is.

@@ -53,8 +53,7 @@ std::vector<std::int32_t> wanted_tensors(const Manifest& manifest, std::span<con
   return wanted;
 }
 
-// A tensor that no rank wants means another model. Optimizer state may be left out as a whole, to evaluate a
-// model.
+// A tensor that no rank wants means another model. Optimizer state may be left out as a whole, to evaluate a model.
 void refuse_unwanted(const Manifest& manifest, std::span<const std::int32_t> wanted, const path& directory) {
   bool wants_optimizer = false;
   for (std::size_t i = 0; i < wanted.size(); ++i)

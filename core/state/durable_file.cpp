@@ -20,8 +20,7 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 
-// Asks the kernel to forget its copy, so that reading back reaches the device where the file system allows
-// it.
+// Asks the kernel to forget its copy, so that reading back reaches the device where the file system allows it.
 void drop_cached_pages(const std::filesystem::path& path) {
   const FileDescriptor descriptor = open_descriptor(path, O_RDONLY | O_NOFOLLOW);
   if (descriptor) ::posix_fadvise(descriptor.get(), 0, 0, POSIX_FADV_DONTNEED);

@@ -31,8 +31,7 @@ struct FileDigest {
   std::string xxh3;  // 32 digits
   bool operator==(const FileDigest&) const = default;
 };
-// Reads the whole file. Throws kData where there is no such regular file (a link is none), kIo where reading
-// fails.
+// Reads the whole file. Throws kData where there is no such regular file (a link is none), kIo where reading fails.
 FileDigest digest_file(const std::filesystem::path& path);
 
 // Throws kData where there is no such file or it is longer than `max_bytes`, kIo where reading fails.

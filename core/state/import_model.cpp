@@ -1,7 +1,6 @@
 // Starting from a model that other software wrote, in safetensors files as Hugging Face lays them out. Names
 // may lack or have the prefix of the architecture ("transformer.", "model."). Stored shapes must be those
-// that an export writes; the order of elements is then the same: [embed, heads * head_dim] is [embed, heads,
-// head_dim].
+// that an export writes; the order of elements is then the same: [embed, heads * head_dim] is [embed, heads, head_dim].
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -43,8 +42,7 @@ bool is_buffer(std::string_view name) {
                      [&](std::string_view suffix) { return name.ends_with(suffix); });
 }
 
-// The files of the index, each once. An index only says which tensor lies where; the files themselves know
-// better.
+// The files of the index, each once. An index only says which tensor lies where; the files themselves know better.
 std::vector<path> files_of_index(const path& index) {
   const nlohmann::json root = parse_strict_json(read_text_file(index, kMaxIndexBytes), index.string());
   if (!root.is_object() || !root.contains("weight_map") || !root["weight_map"].is_object())

@@ -49,8 +49,7 @@ Manifest parse_manifest(std::string_view text, const std::string& source);
 // Throws `fault` unless every tensor is covered exactly once by its regions and all names are valid.
 void check_manifest(const Manifest& manifest, Fault fault, const std::string& source);
 
-// The files and tensors of all parts, each as one rank wrote it. Throws kBug where two ranks disagree about a
-// tensor.
+// The files and tensors of all parts, each as one rank wrote it. Throws kBug where two ranks disagree about a tensor.
 Manifest merged(std::span<const Manifest> parts);
 
 }  // namespace takt

@@ -27,8 +27,8 @@ Kind kind_of(char c) {
 
 std::size_t end_of_word(std::string_view text, std::size_t begin) {
   constexpr std::size_t kMaxDigits = 3;
-  const std::size_t first =
-      text[begin] == ' ' ? begin + 1 : begin;  // past the one space a word may begin with
+  // Past the one space a word may begin with.
+  const std::size_t first = text[begin] == ' ' ? begin + 1 : begin;
   if (first < text.size() && kind_of(text[first]) != Kind::kWhite) {
     const Kind kind = kind_of(text[first]);
     std::size_t end = first + 1;

@@ -1,5 +1,4 @@
-// Weights that other software wrote or reads: what it calls and how it shapes them, and whether they are of
-// this model.
+// Weights that other software wrote or reads: what it calls and how it shapes them, and whether they are of this model.
 #pragma once
 
 #include <filesystem>

@@ -72,8 +72,7 @@ bool lies_within(const Region& region, std::span<const std::int64_t> shape) {
 // How many regions hold an element is a function on the grid. It is 1 in the tensor and 0 outside if and only
 // if its mixed difference is that of the tensor's own box, and the mixed difference of a box is +1 or -1 at
 // its corners and 0 elsewhere. So the corners of all regions, with the tensor's taken away, must cancel. The
-// first that is left, in lexicographic order, has no flaw before it, so that its sign tells holes from
-// overlaps.
+// first that is left, in lexicographic order, has no flaw before it, so that its sign tells holes from overlaps.
 std::optional<TilingFlaw> find_tiling_flaw(std::span<const Region> regions,
                                            std::span<const std::int64_t> shape) {
   const Region whole{std::vector<std::int64_t>(shape.size(), 0), {shape.begin(), shape.end()}};

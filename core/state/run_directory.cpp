@@ -1,5 +1,4 @@
-// Run directories. mkdir decides who owns a name, not a check before it: two jobs may start in the same
-// second.
+// Run directories. mkdir decides who owns a name, not a check before it: two jobs may start in the same second.
 #include "core/state/run_directory.h"
 
 #include <fmt/chrono.h>
@@ -72,8 +71,8 @@ void describe_run(const RunDirectory& run, const RunDescription& description) {
   write_once(run.path, "job.toml", description.job_file);
   write_once(run.path, "effective.toml", description.effective_job);
   write_once(run.path, "command.txt", description.command + "\n");
-  constexpr auto kReplace =
-      nlohmann::ordered_json::error_handler_t::replace;  // the system's words may be any bytes
+  // The system's words may be any bytes.
+  constexpr auto kReplace = nlohmann::ordered_json::error_handler_t::replace;
   write_once(run.path, "environment.json", environment.dump(2, ' ', false, kReplace) + "\n");
 }
 

@@ -24,8 +24,7 @@ struct RunDirectory {
 // "2026-11-23T12-30-05", UTC.
 std::string run_timestamp(std::time_t time);
 
-// A new directory runs_root/<name>.<timestamp>; ".2", ".3", ... is appended where that exists. Root only.
-// Throws kIo.
+// A new directory runs_root/<name>.<timestamp>; ".2", ".3", ... is appended where that exists. Root only. Throws kIo.
 RunDirectory create_run_directory(const std::filesystem::path& runs_root, const std::string& name,
                                   const std::string& timestamp);
 // The directory the user named, made where it is absent and reused where it is there. Root only. Throws kIo.
@@ -44,8 +43,7 @@ struct RunDescription {
       environment;  // facts such as {"mpi", "Open MPI 4.1.4"}, in order
 };
 // Writes job.toml, effective.toml, command.txt and environment.json. Nothing is overwritten: where a file
-// with other contents is there, as after a resume with other flags, the next free name is taken
-// (effective.2.toml).
+// with other contents is there, as after a resume with other flags, the next free name is taken (effective.2.toml).
 void describe_run(const RunDirectory& run, const RunDescription& description);
 
 }  // namespace takt

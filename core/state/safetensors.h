@@ -65,8 +65,7 @@ struct TensorSpec {
   std::vector<std::int64_t> shape;
 };
 
-// Writes a file in one pass: the header when it is made, then the tensors' elements in the order of
-// `tensors`.
+// Writes a file in one pass: the header when it is made, then the tensors' elements in the order of `tensors`.
 class SafetensorsWriter {
  public:
   // Throws kIo.

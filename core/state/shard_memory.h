@@ -10,8 +10,7 @@
 
 namespace takt {
 
-// Elements are numbered in the row-major local buffer, padding included. Both calls are done when they
-// return.
+// Elements are numbered in the row-major local buffer, padding included. Both calls are done when they return.
 struct ShardMemory {
   using Read = std::function<void(std::int64_t first_element, std::span<std::byte> to)>;
   using Write = std::function<void(std::int64_t first_element, std::span<const std::byte> from)>;

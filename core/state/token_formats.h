@@ -9,8 +9,7 @@ namespace takt {
 
 std::size_t num_bytes(TokenType type);
 
-// Opens an llm.c file or a Megatron prefix and checks all but the tokens. Throws kData as TokenDataset::open
-// does.
+// Opens an llm.c file or a Megatron prefix and checks all but the tokens. Throws kData as TokenDataset::open does.
 TokenDataset::Stream open_token_stream(const std::string& path);
 
 }  // namespace takt

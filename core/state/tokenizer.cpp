@@ -20,8 +20,7 @@ std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
          static_cast<std::uint32_t>(right);
 }
 
-// A token of a word that is being merged; the tokens are a list linked both ways. Absorbed ones have token
-// -1.
+// A token of a word that is being merged; the tokens are a list linked both ways. Absorbed ones have token -1.
 struct Symbol {
   std::int32_t token;
   std::int32_t previous;

@@ -30,13 +30,12 @@ struct BpeModel {
 // Immutable, so it may be used from several threads.
 class Tokenizer {
  public:
-  // Throws kData where a byte or kEndOfText has no token, or a merge is given twice or does not join its two
-  // tokens.
+  // Throws kData where a byte or kEndOfText has no token, or a merge is given twice or does not join its two tokens.
   explicit Tokenizer(BpeModel model);
 
   // Reads a tokenizer.json of the Hugging Face `tokenizers` library, of the one kind that save() writes:
-  // byte-level BPE over the words of pretokenizer.h. Throws kData for a missing or malformed file and for
-  // every other kind.
+  // byte-level BPE over the words of pretokenizer.h. Throws kData for a missing or malformed file and
+  // for every other kind.
   static Tokenizer load(const std::filesystem::path& path);
   // Written whole or not at all. Throws kIo where the file cannot be written.
   void save(const std::filesystem::path& path) const;

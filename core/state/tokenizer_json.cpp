@@ -1,5 +1,4 @@
-// tokenizer.json: the file of the Hugging Face `tokenizers` library, for the one kind of tokenizer that Takt
-// has.
+// tokenizer.json: the file of the Hugging Face `tokenizers` library, for the one kind of tokenizer that Takt has.
 //
 // The format describes a pipeline: normalizer, pre_tokenizer, model, post_processor, decoder. Each part is
 // compared with what we would write, and a file with any other part is refused: it would encode differently
@@ -102,8 +101,7 @@ Json model_settings() {
        kEndOfText, ")", "\n  build the dataset and its tokenizer from the text with `takt data build`");
 }
 
-// Every entry of `wanted` must be in `found` with that value; an entry that is missing counts as null or
-// false.
+// Every entry of `wanted` must be in `found` with that value; an entry that is missing counts as null or false.
 void require_settings(const std::string& part, const Json& found, const Json& wanted) {
   if (!found.is_object()) refuse(part, found);
   for (const auto& [key, value] : wanted.items()) {
