@@ -15,8 +15,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr double kShortestTick_s = 0.002, kLongestTick_s = 0.25;
-constexpr int kNumSpins = 200;  // polls before a waiting thread begins to sleep between them
-constexpr std::chrono::microseconds kPause{50};
+constexpr int kNumSpins = 16;  // polls before a waiting thread begins to sleep between them
+constexpr double kShortestPause_s = 20e-6, kLongestPause_s = 5e-3;
 
 double tick_s(const NcclSettings& settings) {
   return std::clamp(settings.call_timeout_s / 40, kShortestTick_s, kLongestTick_s);
@@ -32,15 +32,19 @@ int current_device() {
   return device;
 }
 
-// Lets the processor go between polls of what usually takes microseconds.
+// Lets the processor go between polls, for a small part of what was waited already: no wait becomes much longer, and a
+// long one costs no processor.
 class Backoff {
  public:
   void pause() {
     if (++num_polls_ < kNumSpins) return std::this_thread::yield();
-    std::this_thread::sleep_for(kPause);
+    const double pause_s = std::clamp(waited_s() / 32, kShortestPause_s, kLongestPause_s);
+    std::this_thread::sleep_for(std::chrono::duration<double>(pause_s));
   }
+  double waited_s() const { return seconds_since(start_); }
 
  private:
+  Clock::time_point start_ = Clock::now();
   int num_polls_ = 0;
 };
 
@@ -189,13 +193,12 @@ void NcclMonitor::make_calls(const std::function<void()>& calls) {
 }
 
 void NcclMonitor::settle(const NcclConnection& connection, std::string_view what, double timeout_s) {
-  const Clock::time_point start = Clock::now();
   Backoff backoff;
   while (true) {
     ncclResult_t state = ncclSuccess;
     make_calls([&] { TAKT_NCCL(ncclCommGetAsyncError(connection.comm, &state)); });
     if (state == ncclSuccess) return;
-    if (state != ncclInProgress || seconds_since(start) > timeout_s) {
+    if (state != ncclInProgress || backoff.waited_s() > timeout_s) {
       const std::string why = state == ncclInProgress ? concat("is not done after ", timeout_s, " s")
                                                       : concat("failed: ", ncclGetErrorString(state));
       fail_with(Error(Fault::kPeer,

@@ -70,11 +70,12 @@ void NcclRank::launch() {
       num_phases = std::max(num_phases, call.group->num_phases(call.signature));
     for (int phase = 0; phase < num_phases && !calls_.empty(); ++phase) launch_phase(phase);
     track_launched();
-  } catch (...) {
     calls_.clear();
+  } catch (const Error& error) {
+    calls_.clear();
+    monitor_.fail_with(error);  // peers have what this rank has not
     throw;
   }
-  calls_.clear();
 }
 
 void NcclRank::launch_phase(int phase) {

@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "core/ops/builders.h"
+#include "core/ops/cuda_kernels.h"
 #include "core/ops/parallel_for.h"
 #include "optimizers/elementwise_update.h"
 
@@ -79,6 +80,7 @@ const OpDef& adamw_op() {
                            .placement = {.whole = {"hyper"}},
                            .reference = reference,
                            .cpu = {.prepare = cpu},
+                           .cuda = TAKT_CUDA_KERNEL(adamw),
                            .in_place = {{0, 0}, {1, 2}, {2, 3}},
                            .samples = {{.name = "one step", .build = build_sample}}};
   return op;

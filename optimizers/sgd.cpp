@@ -8,6 +8,7 @@
 
 #include <cmath>
 
+#include "core/ops/cuda_kernels.h"
 #include "core/ops/parallel_for.h"
 #include "optimizers/elementwise_update.h"
 
@@ -57,6 +58,7 @@ const OpDef& sgd_op() {
                            .placement = {.whole = {"hyper"}},
                            .reference = reference,
                            .cpu = {.prepare = cpu},
+                           .cuda = TAKT_CUDA_KERNEL(sgd),
                            .in_place = {{0, 0}, {1, 2}},
                            .samples = {{.name = "one step", .build = build_sample}}};
   return op;

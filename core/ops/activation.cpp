@@ -104,6 +104,7 @@ const OpDef& activation_op() {
                            .flops_per_element = 10,
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(activation),
                            .may_overwrite_input = true,
                            .samples = {sample("silu"), sample("gelu")}};
   return op;
@@ -116,6 +117,7 @@ const OpDef& activation_grad_op() {
                            .placement = {.linear_in = {{1}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(activation_grad),
                            .may_overwrite_input = true,
                            .samples = with_gradient({sample("silu"), sample("gelu")})};
   return op;

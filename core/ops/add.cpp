@@ -91,6 +91,7 @@ const OpDef& add_op() {
                            .placement = {.linear_in = {{PlacementRule::kAll}}},
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(add),
                            .may_overwrite_input = true,
                            .samples = {{.name = "three terms, one without batch", .build = build_sample}}};
   return op;

@@ -46,6 +46,7 @@ const OpDef& assign_op() {
                            .infer = infer_alike,
                            .reference = reference_assign,
                            .cpu = {.prepare = cpu_assign, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(assign),
                            .in_place = {{0, 0}},
                            .samples = {sample(assign)}};
   return op;
@@ -58,6 +59,7 @@ const OpDef& accumulate_op() {
                            .placement = {.linear_in = {{0, 1}}},
                            .reference = reference_accumulate,
                            .cpu = {.prepare = cpu_accumulate},
+                           .cuda = TAKT_CUDA_KERNEL(accumulate),
                            .in_place = {{0, 0}},
                            .defers_reduction = true,
                            .samples = {sample(accumulate)}};

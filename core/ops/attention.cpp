@@ -64,7 +64,6 @@ std::vector<OpPlacement> placements(const OpArgs& args) {
   return {replicated_rule(args), split_rule(args, "batch"), heads_together(args), split_rule(args, "heads")};
 }
 
-// As one rank has it.
 double dot(const double* a, const double* b, std::int64_t width) {
   double sum = 0;
   for (std::int64_t d = 0; d < width; ++d) sum += a[d] * b[d];

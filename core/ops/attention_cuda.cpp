@@ -37,15 +37,6 @@ constexpr std::size_t aligned(std::size_t num_bytes) {
   return (num_bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// The memory plan is made before there is a GPU to ask, so cuDNN gets a limit and not what it would like. Measured with
-// 9.19 for H100, B200 and RTX PRO 6000: forward 256 bytes; gradient, for every element of q, at most 4 bytes for a sum
-// of dq and 2 each for the dk and dv of every query head.
-std::size_t workspace_limit(const AttentionShape& s, bool backward) {
-  constexpr std::int64_t kMargin = 1 << 20, kTile = 128;
-  const std::int64_t rows = s.batch * s.heads * ((s.seq + kTile - 1) / kTile * kTile);
-  return static_cast<std::size_t>((backward ? 8 * rows * s.width : 0) + kMargin);
-}
-
 // What the gradient's graph wants beside cuDNN's workspace, in this order.
 struct GradScratch {
   std::size_t d_bytes, dq_sum_bytes;
@@ -129,14 +120,16 @@ Kernel prepare_grad(const KernelNode& node) {
 
 std::size_t scratch_bytes(const KernelNode& node) {
   const Problem problem(node, false);
-  return problem.dtype == DType::kBF16 ? workspace_limit(problem.shape, false) : 0;
+  if (problem.dtype != DType::kBF16) return 0;
+  return cudnn_attention_workspace_bytes(cudnn_shape(problem.shape, problem.dtype), false);
 }
 
 std::size_t scratch_bytes_grad(const KernelNode& node) {
   const Problem problem(node, true);
   if (problem.dtype != DType::kBF16) return own_attention_grad_scratch_bytes(problem.shape);
-  const GradScratch scratch(cudnn_shape(problem.shape, problem.dtype));
-  return scratch.d_bytes + scratch.dq_sum_bytes + workspace_limit(problem.shape, true);
+  const CudnnAttentionShape shape = cudnn_shape(problem.shape, problem.dtype);
+  const GradScratch scratch(shape);
+  return scratch.d_bytes + scratch.dq_sum_bytes + cudnn_attention_workspace_bytes(shape, true);
 }
 
 }  // namespace
@@ -151,8 +144,9 @@ AttentionChoice choose_attention(const KernelNode& node, bool backward) {
             concat("the rank's ", problem.shape.heads, " query heads share ", used.num,
                    " key heads unevenly, which cuDNN cannot say")};
   const CudnnAttentionShape shape = cudnn_shape(problem.shape, problem.dtype);
-  CudnnPlanning planning = plan_cudnn_graph(backward ? cudnn_attention_grad(shape) : cudnn_attention(shape),
-                                            {node.cuda->cudnn()}, workspace_limit(problem.shape, backward));
+  CudnnPlanning planning =
+      plan_cudnn_graph(backward ? cudnn_attention_grad(shape) : cudnn_attention(shape), {node.cuda->cudnn()},
+                       cudnn_attention_workspace_bytes(shape, backward));
   return {std::move(planning.plan), std::move(planning.refusal)};
 }
 

@@ -46,6 +46,7 @@ const OpDef& cast_op() {
                            .placement = {.linear_in = {{0}}},
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(cast),
                            .samples = {sample(DType::kF32, DType::kBF16), sample(DType::kBF16, DType::kF32)}};
   return op;
 }

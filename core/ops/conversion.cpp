@@ -289,10 +289,11 @@ Cost cost_nothing(const OpArgs&) {
 // What all conversions have in common.
 OpDef conversion(const std::string& name, std::vector<TensorDesc> (*infer)(const OpArgs&),
                  Kernel (*prepare)(const KernelNode&), std::size_t (*scratch_bytes)(const KernelNode&),
-                 bool communicates) {
+                 bool communicates, const DeviceKernel& cuda = {}) {
   return {.name = name,
           .infer = infer,
           .cpu = {.prepare = prepare, .scratch_bytes = scratch_bytes, .bf16 = true},
+          .cuda = cuda,
           .needs_group = true,
           .communicates = communicates};
 }
@@ -330,13 +331,14 @@ const OpDef& done_op() {
 }
 
 const OpDef& keep_on_first_op() {
-  static const OpDef op =
-      overwriting(conversion("keep_on_first", infer_same, cpu_keep_on_first, nullptr, false));
+  static const OpDef op = overwriting(conversion("keep_on_first", infer_same, cpu_keep_on_first, nullptr,
+                                                 false, TAKT_CUDA_KERNEL(keep_on_first)));
   return op;
 }
 
 const OpDef& local_slice_op() {
-  static const OpDef op = conversion("local_slice", infer_piece, cpu_local_slice, nullptr, false);
+  static const OpDef op =
+      conversion("local_slice", infer_piece, cpu_local_slice, nullptr, false, TAKT_CUDA_KERNEL(local_slice));
   return op;
 }
 

@@ -155,6 +155,7 @@ const OpDef& sum_exp_op() {
                            .flops_per_element = 3,
                            .reference = reference_sum_exp,
                            .cpu = {.prepare = cpu_sum_exp},
+                           .cuda = TAKT_CUDA_KERNEL(sum_exp),
                            .samples = {sample(build_sum_exp)}};
   return op;
 }
@@ -165,6 +166,7 @@ const OpDef& pick_op() {
                            .flops_per_element = 3,
                            .reference = reference_pick,
                            .cpu = {.prepare = cpu_pick},
+                           .cuda = TAKT_CUDA_KERNEL(pick),
                            .samples = {sample(build_pick)}};
   return op;
 }
@@ -177,6 +179,7 @@ const OpDef& cross_entropy_op() {
                            .placements = placements_loss,
                            .reference = reference_loss,
                            .cpu = {.prepare = cpu_loss},
+                           .cuda = TAKT_CUDA_KERNEL(cross_entropy),
                            .samples = {sample(build_loss)}};
   return op;
 }
@@ -188,6 +191,7 @@ const OpDef& cross_entropy_grad_op() {
                            .placement = {.linear_in = {{4}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad},
+                           .cuda = TAKT_CUDA_KERNEL(cross_entropy_grad),
                            .may_overwrite_input = true,
                            .samples = with_gradient({sample(build_loss)})};
   return op;

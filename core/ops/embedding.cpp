@@ -169,6 +169,7 @@ const OpDef& embedding_op() {
                            .placement = {.linear_in = {{0}}},
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(embedding),
                            .samples = {kSample}};
   return op;
 }
@@ -180,6 +181,7 @@ const OpDef& embedding_grad_op() {
                            .placement = {.linear_in = {{0}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad, .scratch_bytes = scratch_grad, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(embedding_grad),
                            .samples = with_gradient({kSample})};
   return op;
 }

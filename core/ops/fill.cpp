@@ -28,6 +28,7 @@ const OpDef& fill_op() {
                            .infer = infer_dims,
                            .reference = reference,
                            .cpu = {.prepare = cpu},
+                           .cuda = TAKT_CUDA_KERNEL(fill),
                            .samples = {{.name = "2.5", .build = build_sample}}};
   return op;
 }

@@ -66,6 +66,7 @@ const OpDef& gated_op() {
                            .placement = {.linear_in = {{1}}},
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(gated),
                            .may_overwrite_input = true,
                            .samples = {kSample}};
   return op;
@@ -78,6 +79,7 @@ const OpDef& gated_grad_op() {
                            .placement = {.linear_in = {{2}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(gated_grad),
                            .samples = with_gradient({kSample})};
   return op;
 }

@@ -72,6 +72,7 @@ const OpDef& sum_squares_op() {
                            .flops_per_element = 2,
                            .reference = reference_squares,
                            .cpu = {.prepare = cpu_squares},
+                           .cuda = TAKT_CUDA_KERNEL(sum_squares),
                            .samples = {{.name = "4 x 8", .build = build_squares}}};
   return op;
 }
@@ -82,6 +83,7 @@ const OpDef& clip_factor_op() {
                            .flops_per_element = 2,
                            .reference = reference_clip,
                            .cpu = {.prepare = cpu_clip},
+                           .cuda = TAKT_CUDA_KERNEL(clip_factor),
                            .samples = {{.name = "clipped", .build = build_clip}}};
   return op;
 }

@@ -294,6 +294,7 @@ const OpDef& matmul_op() {
                            .f32_inputs = {2},
                            .reference = reference,
                            .cpu = {.prepare = cpu, .scratch_bytes = scratch, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(matmul),
                            .samples = samples()};
   return op;
 }

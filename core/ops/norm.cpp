@@ -166,6 +166,7 @@ const OpDef& norm_op() {
                            .placement = {.whole_last_of = 0},
                            .reference = reference,
                            .cpu = {.prepare = cpu},
+                           .cuda = TAKT_CUDA_KERNEL(norm),
                            .samples = samples()};
   return op;
 }
@@ -177,6 +178,7 @@ const OpDef& norm_grad_op() {
                            .placement = {.whole_last_of = 1, .linear_in = {{0}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad},
+                           .cuda = TAKT_CUDA_KERNEL(norm_grad),
                            .samples = with_gradient(samples())};
   return op;
 }

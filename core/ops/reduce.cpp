@@ -207,6 +207,7 @@ const OpDef& reduce_op() {
                            .placements = placements,
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(reduce),
                            .samples = samples()};
   return op;
 }
@@ -218,6 +219,7 @@ const OpDef& broadcast_op() {
                            .placement = {.linear_in = {{0}}},
                            .reference = reference_broadcast,
                            .cpu = {.prepare = cpu_broadcast, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(broadcast),
                            .samples = broadcast_samples()};
   return op;
 }

@@ -67,6 +67,7 @@ const OpDef& reshape_op() {
       .placements = placements,
       .reference = reference,
       .cpu = {.prepare = cpu, .bf16 = true},
+      .cuda = TAKT_CUDA_KERNEL(reshape),
       .may_overwrite_input = true,
       .samples = {sample("split", {{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}}),
                   sample("merge", {{"tokens", 8}, {"embed", 8}}),

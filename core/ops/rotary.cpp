@@ -136,6 +136,7 @@ const OpDef& rotary_op() {
                            .f32_inputs = {1},
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(rotary),
                            .may_overwrite_input = true,
                            .samples = {sample(false), sample(true)}};
   return op;
@@ -148,6 +149,7 @@ const OpDef& rotary_table_op() {
                            .placement = {.whole = {"turn", "pair"}},
                            .reference = reference_table,
                            .cpu = {.prepare = cpu_table},
+                           .cuda = TAKT_CUDA_KERNEL(rotary_table),
                            .samples = {{.name = "positions", .build = build_table}}};
   return op;
 }

@@ -35,6 +35,7 @@ const OpDef& scale_op() {
                            .placement = {.linear_in = {{0}}},
                            .reference = reference,
                            .cpu = {.prepare = cpu, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(scale),
                            .may_overwrite_input = true,
                            .samples = {{.name = "by -0.3", .build = build_sample}}};
   return op;

@@ -84,6 +84,7 @@ const OpDef& softmax_op() {
                            .placement = {.whole_last_of = 0},
                            .reference = reference,
                            .cpu = {.prepare = cpu},
+                           .cuda = TAKT_CUDA_KERNEL(softmax),
                            .samples = {kSample}};
   return op;
 }
@@ -95,6 +96,7 @@ const OpDef& softmax_grad_op() {
                            .placement = {.whole_last_of = 0, .linear_in = {{1}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad},
+                           .cuda = TAKT_CUDA_KERNEL(softmax_grad),
                            .samples = with_gradient({kSample})};
   return op;
 }

@@ -113,6 +113,7 @@ const OpDef& stack_op() {
                            .placement = {.whole_attr = "axis", .linear_in = {{PlacementRule::kAll}}},
                            .reference = reference_stack,
                            .cpu = {.prepare = cpu_stack, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(stack),
                            .samples = {{.name = "two parts", .build = build_stack}}};
   return op;
 }
@@ -124,6 +125,7 @@ const OpDef& unstack_op() {
                            .placement = {.whole_attr = "axis", .linear_in = {{PlacementRule::kAll}}},
                            .reference = reference_unstack,
                            .cpu = {.prepare = cpu_unstack, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(unstack),
                            .samples = {{.name = "three parts", .build = build_unstack}}};
   return op;
 }

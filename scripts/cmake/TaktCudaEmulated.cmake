@@ -8,12 +8,10 @@ function(takt_add_cuda target)
   target_include_directories(${target} SYSTEM PUBLIC
     ${CUDAToolkit_INCLUDE_DIRS} ${NCCL_INCLUDE_DIR} ${CUDNN_INCLUDE_DIR})
   add_subdirectory(${PROJECT_SOURCE_DIR}/tests/emulated)
-  takt_emulated_kernels(takt_kernels ${takt_cuda_sources})
-  target_compile_definitions(takt_kernels PRIVATE TAKT_HAVE_CUDA)
 endfunction()
 
 # `interface` links the library whole, since the kernels call back into it.
 function(takt_link_emulated interface library)
   target_link_libraries(${interface} INTERFACE
-    $<LINK_LIBRARY:WHOLE_ARCHIVE,${library}> takt_kernels takt_emulated_device ${CMAKE_DL_LIBS})
+    $<LINK_LIBRARY:WHOLE_ARCHIVE,${library}> takt_emulated_kernels takt_emulated_device ${CMAKE_DL_LIBS})
 endfunction()

@@ -94,6 +94,12 @@ bool Comm::settle_on_host(const char* what, uint64_t agreed) {
   return meet(region_->head().on_host);  // before anyone changes what is compared
 }
 
+// Why all did not come: what another rank has found, or that this one was aborted.
+ncclResult_t Comm::why_not() {
+  const uint32_t code = region_->head().failed;
+  return code == 0 ? ncclInternalError : static_cast<ncclResult_t>(code);
+}
+
 ncclResult_t Comm::init(uint64_t hash_of_ids) {
   region_ = Region::attach(region_name_, num_ranks());
   slot().process = ::getpid();
@@ -102,7 +108,7 @@ ncclResult_t Comm::init(uint64_t hash_of_ids) {
     const Lock lock(known().mutex);
     known().comms.push_back(weak_from_this());
   }
-  if (!settle_on_host("ncclCommInitRank", hash_of_ids)) return ncclInternalError;
+  if (!settle_on_host("ncclCommInitRank", hash_of_ids)) return why_not();
   if (rank() == 0) region_->unlink_name();
   std::set<std::pair<int, int>> devices;
   bool is_one_process = true, is_shared = false;
@@ -123,11 +129,11 @@ ncclResult_t Comm::init(uint64_t hash_of_ids) {
 ncclResult_t Comm::split(int color, int key, const ncclConfig_t& config, std::shared_ptr<Comm>& out) {
   slot().color = color;
   slot().key = key;
-  if (!settle_on_host("ncclCommSplit", static_cast<uint64_t>(++num_splits_))) return ncclInternalError;
+  if (!settle_on_host("ncclCommSplit", static_cast<uint64_t>(++num_splits_))) return why_not();
   std::vector<std::pair<int, int>> members;  // key, rank
   for (int other = 0; other < num_ranks(); ++other)
     if (region_->slot(other).color == color) members.emplace_back(region_->slot(other).key, other);
-  if (!settle_on_host("ncclCommSplit", 0)) return ncclInternalError;
+  if (!settle_on_host("ncclCommSplit", 0)) return why_not();
   if (color == NCCL_SPLIT_NOCOLOR) return ncclSuccess;
   std::sort(members.begin(), members.end());
   const auto mine = std::find(members.begin(), members.end(), std::pair(key, rank()));
@@ -165,7 +171,7 @@ ncclResult_t Comm::finalize() {
   if (!registered_.empty() || !windows_.empty())
     diagnose("ncclCommFinalize of " + facts_.name + ": " +
              std::to_string(registered_.size() + windows_.size()) + " buffers are still registered");
-  return settle_on_host("ncclCommFinalize", 0) ? ncclSuccess : ncclInternalError;
+  return settle_on_host("ncclCommFinalize", 0) ? ncclSuccess : why_not();
 }
 
 ncclResult_t Comm::register_buffer(void* buffer, std::size_t num_bytes, bool is_window, void** handle) {
@@ -175,7 +181,7 @@ ncclResult_t Comm::register_buffer(void* buffer, std::size_t num_bytes, bool is_
     diagnose(std::string(call) + ": the buffer begins at a multiple of less than 4096 bytes");
     return ncclInvalidArgument;
   }
-  if (is_window && !settle_on_host(call, num_bytes)) return ncclInternalError;
+  if (is_window && !settle_on_host(call, num_bytes)) return why_not();
   const Lock lock(mutex_);
   *handle = reinterpret_cast<void*>(++num_handles_ * 16);  // no one may take it for the buffer
   (is_window ? windows_ : registered_)[*handle] = num_bytes;

@@ -95,6 +95,7 @@ class Comm : public std::enable_shared_from_this<Comm> {
   void demand_up_to(uint64_t sequence);
   void demand_messages_with(int peer);
   bool is_wanted(const Work& work, uint64_t sequence);
+  ncclResult_t why_not();
   bool settle_on_host(const char* what, uint64_t agreed);
   void wait_for_own_work();
   std::string whereabouts(int rank) const;

@@ -137,4 +137,10 @@ CudnnGraph cudnn_attention_grad(const CudnnAttentionShape& s) {
   return g;
 }
 
+std::size_t cudnn_attention_workspace_bytes(const CudnnAttentionShape& s, bool backward) {
+  constexpr std::int64_t kMargin = 1 << 20, kTile = 128;  // the last tile of positions is a whole one
+  const std::int64_t rows = s.batch * s.heads * ((s.seq + kTile - 1) / kTile * kTile);
+  return static_cast<std::size_t>((backward ? 8 * rows * s.width : 0) + kMargin);
+}
+
 }  // namespace takt

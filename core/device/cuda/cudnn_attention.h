@@ -25,4 +25,9 @@ CudnnGraph cudnn_attention(const CudnnAttentionShape& shape);
 // D, f32, num_rows; and the sum of dq, f32, num_rows x width, which must be zero when the graph starts.
 CudnnGraph cudnn_attention_grad(const CudnnAttentionShape& shape);
 
+// What cuDNN's engines want as workspace, at most. The memory plan is made before there is a GPU to ask, so cuDNN gets a
+// limit and not what it would like. Measured with 9.19 for H100, B200 and RTX PRO 6000: 256 bytes; for the gradient 4 bytes
+// an element of q for a sum of dq, and 2 each for the dk and dv of every query head (tests/emulated/real_cudnn).
+std::size_t cudnn_attention_workspace_bytes(const CudnnAttentionShape& shape, bool backward);
+
 }  // namespace takt
