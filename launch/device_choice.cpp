@@ -16,9 +16,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-// The CUDA executor is not written yet: GPUs are found and chosen, but no step runs on them.
-constexpr bool kHasCudaExecutor = false;
-
 std::optional<std::string> visible_devices(const std::vector<std::string>& environment) {
   constexpr std::string_view kName = "CUDA_VISIBLE_DEVICES=";
   for (const std::string& entry : environment)
@@ -74,12 +71,11 @@ int domain_of(const GpuInfo& gpu, const RankPlace& place) {
 
 }  // namespace
 
-Backend choose_backend(const std::string& wanted, const CudaSupport& cuda) {
-  if (wanted == "auto") return kHasCudaExecutor && cuda.problem.empty() ? Backend::kCuda : Backend::kCpu;
-  if (wanted == "cpu") return Backend::kCpu;
+DeviceKind choose_backend(const std::string& wanted, const CudaSupport& cuda) {
+  if (wanted == "auto") return cuda.problem.empty() ? DeviceKind::kCuda : DeviceKind::kCpu;
+  if (wanted == "cpu") return DeviceKind::kCpu;
   TAKT_REQUIRE(cuda.problem.empty(), "device.backend = \"cuda\": ", cuda.problem);
-  TAKT_REQUIRE(kHasCudaExecutor, "device.backend = \"cuda\": this version cannot run a step on GPUs yet");
-  return Backend::kCuda;
+  return DeviceKind::kCuda;
 }
 
 GpuChoice choose_gpu(const CudaSupport& cuda, const std::vector<std::string>& environment,

@@ -6,14 +6,13 @@
 
 #include "collectives/communicator.h"
 #include "core/device/cuda_support.h"
+#include "core/device/rank_device.h"
 
 namespace takt {
 
-enum class Backend { kCpu, kCuda };
-
 // `wanted`: "cpu", "cuda" or "auto", which takes GPUs where there are some and this version can use them. Throws kConfig,
 // with the reason, if it wants CUDA and there is none.
-Backend choose_backend(const std::string& wanted, const CudaSupport& cuda);
+DeviceKind choose_backend(const std::string& wanted, const CudaSupport& cuda);
 
 // Where a rank is among all.
 struct RankPlace {

@@ -7,6 +7,10 @@
 namespace takt {
 namespace {
 
+// A CPU rank is blocked by its collectives. On a GPU a quarter of a GiB is little beside 80 and more, and holds several
+// gathers in flight.
+constexpr Overlap kOverlapOnGpus = {.joins_update = true, .extra_bytes = std::size_t{256} << 20};
+
 constexpr std::int64_t kMostBatchUnits = std::int64_t{1} << 40;
 
 std::int64_t samples_a_step(const Job& job, const Unit& unit) {
@@ -38,7 +42,7 @@ std::unique_ptr<JobTask> make_task(const Job& job) {
   return find_task(job.model.kind).make(settings_of(job), {job.data.train, job.data.valid});
 }
 
-StepConfig step_config(const Job& job, const Unit& unit) {
+StepConfig step_config(const Job& job, const Unit& unit, DeviceKind device) {
   return {.global_batch = samples_a_step(job, unit),
           .micro_batch = job.train.micro_batch,
           .steps = job.train.steps,
@@ -47,6 +51,7 @@ StepConfig step_config(const Job& job, const Unit& unit) {
           .shard = find_shard(job.mesh.shard),
           .grad_clip = job.train.grad_clip,
           .bucket_bytes = static_cast<std::size_t>(job.mesh.bucket_bytes),
+          .overlap = device == DeviceKind::kCuda ? kOverlapOnGpus : Overlap{},
           .optimizer = job.optimizer};
 }
 

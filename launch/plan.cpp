@@ -3,7 +3,9 @@
 #include <CLI/App.hpp>
 #include <iostream>
 
+#include "core/device/cuda_support.h"
 #include "launch/compile_for_host.h"
+#include "launch/cpu_threads.h"
 #include "launch/job_file.h"
 #include "launch/job_task.h"
 #include "launch/plan_text.h"
@@ -40,6 +42,15 @@ int planned_ranks(const PlanOptions& options, const MeshConfig& mesh) {
   return static_cast<int>(data * mesh.tensor);
 }
 
+// A plan touches no device: "cuda" is planned wherever its kernels are built in, "auto" is the CPU.
+DeviceKind planned_device(const Job& job) {
+  if (job.device.backend != "cuda") return DeviceKind::kCpu;
+  TAKT_REQUIRE(is_cuda_built_in(),
+               "device.backend = \"cuda\": this build has no CUDA kernels\n  configure with -DTAKT_CUDA=ON "
+               "and build again");
+  return DeviceKind::kCuda;
+}
+
 int run(const PlanOptions& options, const CommandContext& context) {
   const Job job = load_job(options.run.job_file, overrides_of(options.run, context.environment)).job;
   const std::unique_ptr<JobTask> task = make_task(job);
@@ -49,16 +60,22 @@ int run(const PlanOptions& options, const CommandContext& context) {
       if (pass == options.after)
         std::cout << "program " << program << " after " << pass << "\n" << to_string(graph) << "\n";
     };
-  const StepConfig config = step_config(job, task->unit());
+  const DeviceKind device = planned_device(job);
+  const StepConfig config = step_config(job, task->unit(), device);
   StepCompiler compiler(*task, config);
   const Mesh mesh =
       resolve_mesh(job.mesh, planned_ranks(options, job.mesh), compiler.extents_to_divide("tensor"));
   const HostLimits host = limits_of_this_host();
-  const HostedStep step = compile_for_host(compiler, mesh, job.threads, options.run.ranks_per_host, host);
-  if (observer) compile_step(*task, config, mesh, step.plan.device.num_threads, observer);
+  // On GPUs the ranks of a host do not share memory.
+  const HostedStep step =
+      device == DeviceKind::kCuda
+          ? HostedStep{compiler.compile(mesh, {device, cpu_threads(job.threads, 1)}),
+                       options.run.ranks_per_host.value_or(1)}
+          : compile_for_host(compiler, mesh, job.threads, options.run.ranks_per_host, host);
+  if (observer) compile_step(*task, config, mesh, step.plan.device, observer);
   const BatchPlan batch = compiler.batch(mesh);
   if (options.after.empty()) std::cout << plan_text(step.plan, batch, step.ranks_on_host) << std::flush;
-  require_memory(step.plan, batch, step.ranks_on_host, host.memory_bytes);
+  if (device == DeviceKind::kCpu) require_memory(step.plan, batch, step.ranks_on_host, host.memory_bytes);
   return 0;
 }
 

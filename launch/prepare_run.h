@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "collectives/bootstrap.h"
+#include "core/exec/make_executor.h"
 #include "core/train/compile_step.h"
 #include "core/train/job_task.h"
 #include "launch/device_choice.h"
@@ -19,7 +20,9 @@ struct PreparedRun {
   Job job;
   std::unique_ptr<JobTask> task;
   StepConfig config;
-  Backend backend = Backend::kCpu;
+  DeviceKind device = DeviceKind::kCpu;
+  GpuInfo gpu = {};  // this rank's, where GPUs compute
+  ExecutorOptions executor = {};
   Mesh mesh;
   BatchPlan batch;
   StepPlan plan;

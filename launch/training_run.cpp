@@ -64,8 +64,10 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
                          const CommandContext& context)
     : prepared_(prepared),
       world_(*context.world),
-      peak_flops_per_s_(peak_of_ranks(prepared.plan.device.num_threads, world_.comm())),
-      trainer_(*prepared.task, prepared.config, prepared.plan, world_.comm()),
+      peak_flops_per_s_(prepared.device == DeviceKind::kCpu
+                            ? peak_of_ranks(prepared.plan.device.num_threads, world_.comm())
+                            : 0),
+      trainer_(*prepared.task, prepared.config, prepared.plan, world_.comm(), prepared.executor),
       order_(prepared.job.seed, prepared.data.train->num_samples()),
       unit_(prepared.task->unit()),
       flops_a_step_(cost_of(prepared.plan.programs[prepared.plan.index_of(kMicroBatch)]).useful_flops *
@@ -114,15 +116,16 @@ void TrainingRun::open_directory(const RunOptions& options, const CommandContext
 }
 
 void TrainingRun::describe(const CommandContext& context) {
-  describe_run(directory_, {.job_file = prepared_.loaded.text,
-                            .effective_job = effective_file(prepared_.loaded),
-                            .command = joined(context.arguments),
-                            .environment = {{"takt", version() + " (" + build_summary() + ")"},
-                                            {"mpi", world_.launcher()},
-                                            {"onednn", onednn_version() + " " + onednn_isa()},
-                                            {"ranks", std::to_string(world_.size())},
-                                            {"hosts", std::to_string(world_.num_hosts())},
-                                            {"threads_a_rank", std::to_string(prepared_.plan.device.num_threads)}}});
+  describe_run(directory_,
+               {.job_file = prepared_.loaded.text,
+                .effective_job = effective_file(prepared_.loaded),
+                .command = joined(context.arguments),
+                .environment = {{"takt", version() + " (" + build_summary() + ")"},
+                                {"mpi", world_.launcher()},
+                                {"onednn", onednn_version() + " " + onednn_isa()},
+                                {"ranks", std::to_string(world_.size())},
+                                {"hosts", std::to_string(world_.num_hosts())},
+                                {"threads_a_rank", std::to_string(prepared_.plan.device.num_threads)}}});
 }
 
 // Without a checkpoint of its own a run begins anew, but what an earlier one measured here is not its to
@@ -133,6 +136,12 @@ void TrainingRun::keep_earlier_metrics() {
   if (!kept.empty())
     console_->print(
         concat("an earlier run left metrics here but no checkpoint: they are kept in ", kept.string()));
+}
+
+// None where the peak was not measured.
+std::optional<double> TrainingRun::of_peak(double flops_per_s) const {
+  if (peak_flops_per_s_ <= 0) return std::nullopt;
+  return flops_per_s / peak_flops_per_s_;
 }
 
 std::int64_t TrainingRun::units_of(const Dataset& data) const {
@@ -152,7 +161,9 @@ void TrainingRun::print_header() {
                             .num_ranks = world_.size(),
                             .num_hosts = world_.num_hosts(),
                             .launcher = world_.launcher(),
-                            .backend = "cpu: oneDNN " + onednn_version() + " " + onednn_isa(),
+                            .backend = prepared_.device == DeviceKind::kCuda
+                                           ? "cuda: " + prepared_.gpu.name
+                                           : "cpu: oneDNN " + onednn_version() + " " + onednn_isa(),
                             .num_threads = prepared_.plan.device.num_threads,
                             .peak_flops_per_s = peak_flops_per_s_,
                             .model = prepared_.task->describe(),
@@ -265,7 +276,7 @@ void TrainingRun::report_step(const StepResult& result, const StepTimes& times) 
                   .step_ms = 1e3 * times.step_s,
                   .units_per_s = static_cast<double>(units) / times.step_s,
                   .tflops_per_rank = flops_a_rank / 1e12,
-                  .mfu = flops_a_rank / peak_flops_per_s_,
+                  .mfu = of_peak(flops_a_rank),
                   .comm_ms = 1e3 * times.collective_s,
                   .comm_exposed_ms = 1e3 * times.collective_s,  // on CPUs a collective blocks its rank
                   .mem_peak_bytes = memory_bytes});
@@ -279,7 +290,7 @@ void TrainingRun::report_step(const StepResult& result, const StepTimes& times) 
                            .lr = result.lr,
                            .step_s = times.step_s,
                            .units_per_s = static_cast<double>(units) / times.step_s,
-                           .mfu = flops_a_rank / peak_flops_per_s_,
+                           .mfu = of_peak(flops_a_rank),
                            .comm = times.collective_s / times.step_s,
                            .exposed = times.collective_s / times.step_s,
                            .memory_bytes = memory_bytes,
@@ -426,16 +437,15 @@ void TrainingRun::print_done(const RunSummary& summary, const std::vector<Sectio
                              .valid_loss = summary.valid_loss});
     return;
   }
-  console_->print(
-      DoneLine{.steps = summary.steps,
-               .unit = summary.unit,
-               .num_units = summary.units,
-               .time_s = summary.time_s,
-               .loss = summary.loss,
-               .valid_loss = summary.valid_loss,
-               .units_per_s = summary.units_per_s,
-               .mfu = summary.units_per_s / units_a_step * flops_a_step_ / world_.size() / peak_flops_per_s_,
-               .sections = sections});
+  console_->print(DoneLine{.steps = summary.steps,
+                           .unit = summary.unit,
+                           .num_units = summary.units,
+                           .time_s = summary.time_s,
+                           .loss = summary.loss,
+                           .valid_loss = summary.valid_loss,
+                           .units_per_s = summary.units_per_s,
+                           .mfu = of_peak(summary.units_per_s / units_a_step * flops_a_step_ / world_.size()),
+                           .sections = sections});
   for (const auto& [name, number] : summary.valid_figures)
     console_->print(fmt::format("validation {:.5g} {}", number, words_of(name)));
 }

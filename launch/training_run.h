@@ -45,6 +45,7 @@ class TrainingRun {
   bool is_root() const { return world_.rank() == 0; }
   void open_directory(const RunOptions& options, const CommandContext& context);
   void keep_earlier_metrics();
+  std::optional<double> of_peak(double flops_per_s) const;
   std::int64_t units_of(const Dataset& data) const;
   void print_header();
   void describe(const CommandContext& context);
@@ -63,7 +64,7 @@ class TrainingRun {
 
   const PreparedRun& prepared_;
   World& world_;
-  double peak_flops_per_s_ = 0;  // of a rank, measured
+  double peak_flops_per_s_ = 0;  // of a rank, measured; 0: not measured
   Trainer trainer_;
   DataOrder order_;
   Unit unit_;

@@ -199,8 +199,7 @@ void expect_executor_agrees(const std::string& family, const Mesh& mesh) {
   finish(plan);
   const Graph& local = plan.programs[0].graph;
   run_ranks(mesh.num_ranks(), [&](Communicator& world) {
-    const MeshGroups groups(plan, world);
-    CpuExecutor executor(plan, world.rank(), groups);
+    CpuExecutor executor(plan, world.rank(), MeshGroups(plan, world));
     load_inputs(local, mesh, golden.inputs, executor);
     executor.run(Action{.program = 0});
     ASSERT_EQ(local.outputs().size(), golden.graph.outputs().size());

@@ -50,7 +50,7 @@ Expected expect(const RandomStep& step) {
 class RankRun {
  public:
   RankRun(const StepPlan& plan, const Expected& expected, Communicator& world)
-      : plan_(plan), expected_(expected), groups_(plan, world), executor_(plan, world.rank(), groups_) {}
+      : plan_(plan), expected_(expected), executor_(plan, world.rank(), MeshGroups(plan, world)) {}
 
   std::string run() {
     executor_.run(Action{Action::Kind::kClearAccumulators});
@@ -85,7 +85,6 @@ class RankRun {
 
   const StepPlan& plan_;
   const Expected& expected_;
-  MeshGroups groups_;
   CpuExecutor executor_;
 };
 

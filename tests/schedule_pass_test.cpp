@@ -106,8 +106,7 @@ Bits bits_of(CpuExecutor& executor, std::size_t program) {
 std::vector<Bits> run(const RandomStep& step, const StepPlan& plan, bool joins_update) {
   std::vector<Bits> bits(static_cast<std::size_t>(plan.mesh.num_ranks()));
   run_ranks(plan.mesh.num_ranks(), [&](Communicator& world) {
-    const MeshGroups groups(plan, world);
-    CpuExecutor executor(plan, world.rank(), groups);
+    CpuExecutor executor(plan, world.rank(), MeshGroups(plan, world));
     executor.run(Action{Action::Kind::kClearAccumulators});
     for (int m = 0; m < kMicroBatches; ++m) {
       Arrays arrays;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "core/base/units.h"
 #include "core/device/onednn.h"
@@ -16,7 +17,8 @@ void CpuExecutor::FreeArena::operator()(std::byte* arena) const {
   std::free(arena);
 }
 
-CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, const MeshGroups& groups) : Executor(plan, rank) {
+CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, MeshGroups groups)
+    : Executor(plan, rank), groups_(std::move(groups)) {
   const std::size_t num_bytes = std::max(plan.arena.num_bytes(), kArenaAlignment);
   arena_.reset(static_cast<std::byte*>(std::aligned_alloc(kArenaAlignment, aligned(num_bytes))));
   if (arena_ == nullptr)
@@ -28,8 +30,7 @@ CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, const MeshGroups& group
     std::vector<Call>& calls = programs_.emplace_back();
     const std::vector<Node>& nodes = plan.programs[p].graph.nodes();
     for (std::size_t n = 0; n < nodes.size(); ++n)
-      if (!nodes[n].op->awaits)
-        calls.push_back(prepare(p, n, groups));  // a started collective is done on return
+      if (!nodes[n].op->awaits) calls.push_back(prepare(p, n));  // a started collective is done on return
   }
 }
 
@@ -43,13 +44,13 @@ std::byte* CpuExecutor::address(std::size_t program, ValueId id, int slot) const
   return first + static_cast<std::size_t>(slot) * plan_.arena.persistents.at(value.name).slot_stride;
 }
 
-CpuExecutor::Call CpuExecutor::prepare(std::size_t program, std::size_t n, const MeshGroups& groups) const {
+CpuExecutor::Call CpuExecutor::prepare(std::size_t program, std::size_t n) const {
   const Graph& graph = plan_.programs[program].graph;
   const Node& node = graph.nodes()[n];
   KernelNode view{graph.args_of(node)};
   view.ranges = axis_ranges(graph, node, plan_.mesh, coordinates());
   view.num_threads = plan_.device.num_threads;
-  if (node.op->needs_group) view.group = &groups.of(node.mesh_axes);
+  if (node.op->needs_group) view.group = &groups_.of(node.mesh_axes);
   Call call{.kernel = node.op->cpu.prepare(view),
             .inputs = {},
             .outputs = {},

@@ -14,7 +14,7 @@ namespace takt {
 class CpuExecutor final : public Executor {
  public:
   // Every rank of the mesh creates its own, with the groups of its nodes.
-  CpuExecutor(const StepPlan& plan, int rank = 0, const MeshGroups& groups = {});
+  explicit CpuExecutor(const StepPlan& plan, int rank = 0, MeshGroups groups = {});
   ~CpuExecutor() override;
 
   using Executor::run;
@@ -47,7 +47,7 @@ class CpuExecutor final : public Executor {
   };
   std::byte* address(std::size_t program, ValueId value, int slot = 0) const;
   std::byte* storage(std::string_view name, std::size_t first, std::size_t num_bytes, int micro_batch) const;
-  Call prepare(std::size_t program, std::size_t node, const MeshGroups& groups) const;
+  Call prepare(std::size_t program, std::size_t node) const;
   std::vector<Padding> padding_of(std::size_t program, const Node& node) const;
   void run_program(const Action& action);
   void clear_accumulators();
@@ -55,6 +55,7 @@ class CpuExecutor final : public Executor {
   struct FreeArena {
     void operator()(std::byte* arena) const;
   };
+  MeshGroups groups_;
   std::unique_ptr<std::byte, FreeArena> arena_;
   std::vector<std::vector<Call>> programs_;
   std::size_t last_program_ = 0;  // that ran

@@ -80,7 +80,8 @@ void CudaExecutor::prepare_program(std::size_t program) {
     if (value.role == Role::kInput) ready.inputs.push_back(value.name);
   for (std::size_t n = 0; n < graph.nodes().size(); ++n) {
     const Node& node = graph.nodes()[n];
-    Call call{.kernel = {}, .name = node.name, .inputs = {}, .outputs = {}, .stream = streams_.at(node.stream)};
+    Call call{
+        .kernel = {}, .name = node.name, .inputs = {}, .outputs = {}, .stream = streams_.at(node.stream)};
     // Calls are numbered as nodes are, so that a done finds its start.
     if (node.op->awaits) call.awaits = graph.value(node.inputs[0]).producer.index;
     KernelNode view{graph.args_of(node)};
@@ -129,7 +130,8 @@ void CudaExecutor::list_accumulators() {
   std::vector<Run> all;
   for (const PersistentValue& value : plan_.table.values())
     if (value.role == Role::kAccumulator)
-      all.push_back({arena_.data() + plan_.arena.persistents.at(value.name).offset, aligned(value.desc.num_bytes())});
+      all.push_back(
+          {arena_.data() + plan_.arena.persistents.at(value.name).offset, aligned(value.desc.num_bytes())});
   std::sort(all.begin(), all.end(), [](const Run& a, const Run& b) { return a.data < b.data; });
   for (const Run& run : all) {
     if (!accumulators_.empty() && accumulators_.back().data + accumulators_.back().num_bytes == run.data)
@@ -159,9 +161,13 @@ void CudaExecutor::queue(const Program& program, std::size_t slot) {
       num_waits_ += operands.num_waits();
     }
     for_node(call.name, [&] {
-      call.kernel({.inputs = call.inputs[slot], .outputs = call.outputs, .scratch = call.scratch, .stream = stream.get()});
+      call.kernel({.inputs = call.inputs[slot],
+                   .outputs = call.outputs,
+                   .scratch = call.scratch,
+                   .stream = stream.get()});
       for (const Padding& p : call.padding)  // sums over a padded axis count on zeros
-        TAKT_CUDA(cudaMemset2DAsync(p.data + p.first, p.columns, 0, p.columns - p.first, p.rows, stream.get()));
+        TAKT_CUDA(
+            cudaMemset2DAsync(p.data + p.first, p.columns, 0, p.columns - p.first, p.rows, stream.get()));
     });
     if (call.stream != 0) started.emplace(c, HandOver(call.name)).first->second.give(stream);
   }
@@ -180,10 +186,13 @@ void CudaExecutor::run_program(const Action& action) {
   const auto slot = static_cast<std::size_t>(action.micro_batch % kInputSlots);
   last_program_ = static_cast<std::size_t>(action.program);
   Program& program = programs_.at(last_program_);
-  if (!program.graphs[slot]) program.graphs[slot].emplace(context_.compute_stream(), [&] { queue(program, slot); });
-  for (const std::string& name : program.inputs) input(name, action.micro_batch).begin_use(context_.compute_stream());
+  if (!program.graphs[slot])
+    program.graphs[slot].emplace(context_.compute_stream(), [&] { queue(program, slot); });
+  for (const std::string& name : program.inputs)
+    input(name, action.micro_batch).begin_use(context_.compute_stream());
   program.graphs[slot]->launch(context_.compute_stream());
-  for (const std::string& name : program.inputs) input(name, action.micro_batch).end_use(context_.compute_stream());
+  for (const std::string& name : program.inputs)
+    input(name, action.micro_batch).end_use(context_.compute_stream());
 }
 
 void CudaExecutor::clear_accumulators() {
@@ -213,9 +222,11 @@ void CudaExecutor::write(std::string_view name, std::span<const std::byte> bytes
   const auto found = inputs_.find(name);
   if (found == inputs_.end()) return write_part(name, 0, bytes);
   const StepPlan::Location at = plan_.locate(name);
-  TAKT_ASSERT(bytes.size() == at.desc.num_bytes(), "input '", name, "' is ", at.desc, ", got ", bytes.size(), " bytes");
+  TAKT_ASSERT(bytes.size() == at.desc.num_bytes(), "input '", name, "' is ", at.desc, ", got ", bytes.size(),
+              " bytes");
   const auto slot = static_cast<std::size_t>(micro_batch % kInputSlots);
-  found->second[slot]->write(bytes, arena_.data() + at.offset + slot * at.slot_stride, context_.copy_stream());
+  found->second[slot]->write(bytes, arena_.data() + at.offset + slot * at.slot_stride,
+                             context_.copy_stream());
 }
 
 void CudaExecutor::read(std::string_view name, std::span<std::byte> bytes) const {

@@ -90,11 +90,11 @@ class CudaExecutor final : public Executor {
   void wait() const;
   InputSlot& input(const std::string& name, int micro_batch);
 
+  std::map<int, int> streams_;  // of the schedule, to those of the context
   mutable CudaContext context_;
   std::unique_ptr<Communicator> gpus_;  // null: one rank
   MeshGroups groups_;
   DeviceArena arena_;
-  std::map<int, int> streams_;  // of the schedule, to those of the context
   std::vector<Program> programs_;
   std::map<std::string, std::array<std::unique_ptr<InputSlot>, kInputSlots>, std::less<>> inputs_;
   std::vector<Run> accumulators_;  // pieces of memory that hold nothing else

@@ -19,6 +19,11 @@ class MeshGroups {
 
   // Throws kBug if no node of the plan communicates along these axes.
   Communicator& of(const MeshAxisNames& mesh_axes) const;
+  // All of them, in an order that all ranks share.
+  template <class Body>
+  void for_each(const Body& body) const {
+    for (const auto& [name, group] : groups_) body(*group);
+  }
 
  private:
   std::map<std::string, std::unique_ptr<Communicator>> groups_;

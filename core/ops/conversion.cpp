@@ -289,7 +289,7 @@ Cost cost_nothing(const OpArgs&) {
 // What all conversions have in common.
 OpDef conversion(const std::string& name, std::vector<TensorDesc> (*infer)(const OpArgs&),
                  Kernel (*prepare)(const KernelNode&), std::size_t (*scratch_bytes)(const KernelNode&),
-                 bool communicates, const DeviceKernel& cuda = {}) {
+                 bool communicates, const DeviceKernel& cuda) {
   return {.name = name,
           .infer = infer,
           .cpu = {.prepare = prepare, .scratch_bytes = scratch_bytes, .bf16 = true},
@@ -306,18 +306,20 @@ OpDef overwriting(OpDef op) {
 }  // namespace
 
 const OpDef& all_gather_op() {
-  static const OpDef op = conversion("all_gather", infer_gather, cpu_all_gather, gather_scratch, true);
+  static const OpDef op = conversion("all_gather", infer_gather, cpu_all_gather, gather_scratch, true,
+                                     TAKT_CUDA_KERNEL(all_gather));
   return op;
 }
 
 const OpDef& all_reduce_op() {
-  static const OpDef op =
-      overwriting(conversion("all_reduce", infer_same, cpu_all_reduce, all_reduce_scratch, true));
+  static const OpDef op = overwriting(conversion("all_reduce", infer_same, cpu_all_reduce, all_reduce_scratch,
+                                                 true, TAKT_CUDA_KERNEL(all_reduce)));
   return op;
 }
 
 const OpDef& all_to_all_op() {
-  static const OpDef op = conversion("all_to_all", infer_all_to_all, cpu_all_to_all, exchange_scratch, true);
+  static const OpDef op = conversion("all_to_all", infer_all_to_all, cpu_all_to_all, exchange_scratch, true,
+                                     TAKT_CUDA_KERNEL(all_to_all));
   return op;
 }
 
@@ -326,6 +328,7 @@ const OpDef& done_op() {
                            .infer = infer_same,
                            .cost = cost_nothing,
                            .cpu = {.prepare = cpu_done, .bf16 = true},
+                           .cuda = TAKT_CUDA_KERNEL(done),
                            .awaits = true};
   return op;
 }
@@ -343,8 +346,8 @@ const OpDef& local_slice_op() {
 }
 
 const OpDef& reduce_scatter_op() {
-  static const OpDef op =
-      conversion("reduce_scatter", infer_piece, cpu_reduce_scatter, scatter_scratch, true);
+  static const OpDef op = conversion("reduce_scatter", infer_piece, cpu_reduce_scatter, scatter_scratch, true,
+                                     TAKT_CUDA_KERNEL(reduce_scatter));
   return op;
 }
 

@@ -29,7 +29,8 @@ cudaStream_t stream_of(const KernelArgs& k) {
 }
 
 Kernel prepare_all_reduce(const KernelNode& node) {
-  return [inputs = node.inputs, name = node.name, group = node.group, op = reduce_of(node)](const KernelArgs& k) {
+  return [inputs = node.inputs, name = node.name, group = node.group,
+          op = reduce_of(node)](const KernelArgs& k) {
     for (std::size_t i = 0; i < inputs.size(); ++i)
       if (k.inputs[i] != k.outputs[i])
         TAKT_CUDA(cudaMemcpyAsync(k.outputs[i], k.inputs[i], inputs[i].num_bytes(), cudaMemcpyDeviceToDevice,
@@ -51,7 +52,9 @@ struct WholeAndPiece {
         piece(view_along(args, piece_desc, args.attrs.axis("axis"))),
         ranks(args.attrs.integer("ranks")),
         direct(lie_in_rank_order(whole, piece, ranks)) {}
-  std::size_t scratch_bytes() const { return direct ? 0 : static_cast<std::size_t>(ranks * piece.num_bytes()); }
+  std::size_t scratch_bytes() const {
+    return direct ? 0 : static_cast<std::size_t>(ranks * piece.num_bytes());
+  }
 };
 
 std::size_t gather_scratch(const KernelNode& node) {
@@ -62,7 +65,8 @@ Kernel prepare_all_gather(const KernelNode& node) {
   return [v = WholeAndPiece(node, node.output(0), node.input(0)), x = node.input(0), name = node.name,
           group = node.group](const KernelArgs& k) {
     void* pieces = v.direct ? k.outputs[0] : k.scratch;
-    group->all_gather(k.inputs[0], pieces, static_cast<std::size_t>(x.num_elements()), x.dtype, {name, k.stream});
+    group->all_gather(k.inputs[0], pieces, static_cast<std::size_t>(x.num_elements()), x.dtype,
+                      {name, k.stream});
     if (!v.direct) join_pieces(pieces, v.piece, k.outputs[0], v.whole, v.ranks, stream_of(k));
   };
 }
@@ -75,8 +79,8 @@ Kernel prepare_reduce_scatter(const KernelNode& node) {
   return [v = WholeAndPiece(node, node.input(0), node.output(0)), y = node.output(0), name = node.name,
           group = node.group, op = reduce_of(node)](const KernelArgs& k) {
     if (!v.direct) cut_pieces(k.inputs[0], v.whole, v.piece, v.ranks, k.scratch, stream_of(k));
-    group->reduce_scatter(v.direct ? k.inputs[0] : k.scratch, k.outputs[0], static_cast<std::size_t>(y.num_elements()),
-                          y.dtype, op, {name, k.stream});
+    group->reduce_scatter(v.direct ? k.inputs[0] : k.scratch, k.outputs[0],
+                          static_cast<std::size_t>(y.num_elements()), y.dtype, op, {name, k.stream});
   };
 }
 
@@ -111,9 +115,10 @@ Kernel prepare_all_to_all(const KernelNode& node) {
     if (!e.sends_input) cut_pieces(k.inputs[0], e.in_to, e.part_to, e.ranks, scratch, stream_of(k));
     void* receive = scratch + (e.sends_input ? 0 : e.pieces_bytes());
     if (e.receives_output) receive = k.outputs[0];
-    group->all_to_all(e.sends_input ? k.inputs[0] : scratch, receive, static_cast<std::size_t>(e.part.num_elements()),
-                      e.part.dtype, {name, k.stream});
-    if (!e.receives_output) join_pieces(receive, e.part_from, k.outputs[0], e.out_from, e.ranks, stream_of(k));
+    group->all_to_all(e.sends_input ? k.inputs[0] : scratch, receive,
+                      static_cast<std::size_t>(e.part.num_elements()), e.part.dtype, {name, k.stream});
+    if (!e.receives_output)
+      join_pieces(receive, e.part_from, k.outputs[0], e.out_from, e.ranks, stream_of(k));
   };
 }
 

@@ -43,6 +43,8 @@ DeviceKernel rotary_table();
 DeviceKernel scale();
 DeviceKernel softmax();
 DeviceKernel softmax_grad();
+DeviceKernel squared_error();
+DeviceKernel squared_error_grad();
 DeviceKernel stack();
 DeviceKernel sum_exp();
 DeviceKernel sum_squares();
@@ -53,6 +55,7 @@ DeviceKernel all_gather();
 DeviceKernel all_reduce();
 DeviceKernel all_to_all();
 DeviceKernel reduce_scatter();
+DeviceKernel done();
 DeviceKernel keep_on_first();
 DeviceKernel local_slice();
 

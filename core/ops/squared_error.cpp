@@ -66,6 +66,7 @@ const OpDef& squared_error_op() {
                            .flops_per_element = 2,
                            .reference = reference,
                            .cpu = {.prepare = cpu},
+                           .cuda = TAKT_CUDA_KERNEL(squared_error),
                            .may_overwrite_input = true,
                            .samples = {sample(false)}};
   return op;
@@ -78,6 +79,7 @@ const OpDef& squared_error_grad_op() {
                            .placement = {.linear_in = {{2}}},
                            .reference = reference_grad,
                            .cpu = {.prepare = cpu_grad},
+                           .cuda = TAKT_CUDA_KERNEL(squared_error_grad),
                            .samples = {sample(true)}};
   return op;
 }

@@ -123,8 +123,8 @@ std::size_t pack(std::vector<Block*> blocks, std::size_t num_times) {
   return end;
 }
 
-ProgramMemory plan_program(const Graph& graph, const Storages& storages, const Mesh& mesh, const RankDevice& device,
-                           const ArenaPlan& arena) {
+ProgramMemory plan_program(const Graph& graph, const Storages& storages, const Mesh& mesh,
+                           const RankDevice& device, const ArenaPlan& arena) {
   Lifetimes lives = lifetimes_of(graph, storages, scratch_of_nodes(graph, mesh, device));
   ProgramMemory memory;
   memory.num_bytes = pack(lives);

@@ -65,13 +65,13 @@ namespace {
 void require_kernel(const Graph& graph, const Node& node, DeviceKind device) {
   const DeviceKernel& kernel = kernel_of(*node.op, device);
   const char* name = device == DeviceKind::kCuda ? "CUDA" : "CPU";
-  TAKT_REQUIRE(kernel.prepare != nullptr, "op ", node.op->name, " ('", node.name, "') has no ", name, " kernel",
-               device == DeviceKind::kCuda ? " in this build" : "");
+  TAKT_REQUIRE(kernel.prepare != nullptr, "op ", node.op->name, " ('", node.name, "') has no ", name,
+               " kernel", device == DeviceKind::kCuda ? " in this build" : "");
   const auto check = [&](ValueId id) {
     const TensorDesc& desc = graph.value(id).desc;
     TAKT_REQUIRE(
-        desc.dtype == DType::kF32 || desc.dtype == DType::kI32 || (desc.dtype == DType::kBF16 && kernel.bf16), "the ",
-        name, " kernel of ", node.op->name, " ('", node.name, "') does not take ", desc);
+        desc.dtype == DType::kF32 || desc.dtype == DType::kI32 || (desc.dtype == DType::kBF16 && kernel.bf16),
+        "the ", name, " kernel of ", node.op->name, " ('", node.name, "') does not take ", desc);
   };
   for (const ValueId id : node.inputs) check(id);
   for (const ValueId id : node.outputs) check(id);

@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "core/base/rng.h"
-#include "core/exec/cpu_executor.h"
 #include "core/passes/shard_ranges.h"
 #include "core/state/pretrained.h"
 #include "optimizers/optimizer.h"
@@ -72,14 +71,14 @@ bool is_saved(const PersistentValue& value) {
 
 }  // namespace
 
-Trainer::Trainer(const Task& task, const StepConfig& config, const StepPlan& plan, Communicator& world)
+Trainer::Trainer(const Task& task, const StepConfig& config, const StepPlan& plan, Communicator& world,
+                 const ExecutorOptions& options)
     : task_(task),
       config_(config),
       plan_(plan),
       world_(world),
       batch_(plan_batch(config, task.unit(), plan.mesh)),
-      groups_(plan, world),
-      executor_(std::make_unique<CpuExecutor>(plan, world.rank(), groups_)),
+      executor_(make_executor(plan, world, options)),
       samples_(static_cast<std::size_t>(batch_.micro_batch)) {
   cursor_.seed = config.seed;
   list_inputs();

@@ -8,8 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/exec/executor.h"
-#include "core/exec/mesh_groups.h"
+#include "core/exec/make_executor.h"
 #include "core/state/checkpoint.h"
 #include "core/state/data_order.h"
 #include "core/state/dataset.h"
@@ -36,7 +35,8 @@ struct Evaluation {
 class Trainer {
  public:
   // `plan` is what compile_step makes of task and config.
-  Trainer(const Task& task, const StepConfig& config, const StepPlan& plan, Communicator& world);
+  Trainer(const Task& task, const StepConfig& config, const StepPlan& plan, Communicator& world,
+          const ExecutorOptions& options = {});
 
   // Random weights, the same for every mesh: each element is a function of seed, tensor name and global
   // index.
@@ -101,7 +101,6 @@ class Trainer {
   const StepPlan& plan_;
   Communicator& world_;
   BatchPlan batch_;
-  MeshGroups groups_;
   std::unique_ptr<Executor> executor_;
   TrainingCursor cursor_;
   // Of one micro-batch; kept, so that a step allocates nothing.

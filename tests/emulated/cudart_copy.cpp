@@ -155,6 +155,24 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t num_bytes, cudaStream_t 
   return remember(enqueue(stream, {.name = "cudaMemsetAsync", .run = run, .writes = {{to, num_bytes}}}));
 }
 
+cudaError_t cudaMemset2DAsync(void* to, size_t pitch, int value, size_t width, size_t height,
+                              cudaStream_t stream) {
+  TAKT_EMULATED_BEGIN("cudaMemset2DAsync");
+  if (width == 0 || height == 0) return cudaSuccess;
+  const size_t num_bytes = (height - 1) * pitch + width;  // from the first to the last
+  if (width > pitch || !check_range(to, num_bytes, kAnyDevice, "cudaMemset2DAsync"))
+    return remember(cudaErrorInvalidValue);
+  ++live_counters().num_copies;
+  Operation operation{.name = "cudaMemset2DAsync", .run = [=] {
+                        for (size_t row = 0; row < height; ++row)
+                          std::memset(static_cast<std::byte*>(to) + row * pitch, value, width);
+                        return cudaSuccess;
+                      }};
+  for (size_t row = 0; row < height; ++row)
+    operation.writes.push_back({static_cast<std::byte*>(to) + row * pitch, width});
+  return remember(enqueue(stream, std::move(operation)));
+}
+
 cudaError_t cudaMemset(void* to, int value, size_t num_bytes) {
   TAKT_EMULATED_BEGIN("cudaMemset", CallKind::kUnsafeInCapture);
   OwnStream stream;
