@@ -43,30 +43,42 @@ __global__ void __launch_bounds__(kBlockThreads) add_terms(Terms<T> terms, T* y,
   for (; first < num_elements; ++first) add_pack<1>(terms, y, first, num_elements);
 }
 
+// y = the terms, of which the first has y's elements.
 template <class T>
-void launch_add(const KernelArgs& k, const std::vector<std::int64_t>& periods) {
+void launch_add(const Terms<T>& terms, T* y, cudaStream_t stream) {
   constexpr int kWidth = kPackWidth<T>;
-  Terms<T> terms{};
-  terms.num_terms = static_cast<int>(periods.size());
-  T* y = k.output<T>(0);
+  const std::int64_t num_elements = terms.periods[0];
   bool packed = is_aligned(y);
-  for (std::size_t t = 0; t < periods.size(); ++t) {
-    terms.x[t] = k.input<T>(t);
-    terms.periods[t] = periods[t];
-    packed &= is_aligned(terms.x[t]) && (periods[t] == periods[0] || periods[t] % kWidth == 0);
-  }
+  for (int t = 0; t < terms.num_terms; ++t)
+    packed &= is_aligned(terms.x[t]) && (terms.periods[t] == num_elements || terms.periods[t] % kWidth == 0);
   launch(packed ? add_terms<kWidth, T> : add_terms<1, T>,
-         dim3(strided_blocks(divide_up(periods[0], packed ? kWidth : 1))), dim3(kBlockThreads), 0,
-         static_cast<cudaStream_t>(k.stream), terms, y, periods[0]);
+         dim3(strided_blocks(divide_up(num_elements, packed ? kWidth : 1))), dim3(kBlockThreads), 0, stream,
+         terms, y, num_elements);
+}
+
+// More terms than a launch takes are added to y by further ones.
+template <class T>
+void add_all(const KernelArgs& k, const std::vector<std::int64_t>& periods) {
+  T* y = k.output<T>(0);
+  Terms<T> terms{};
+  for (std::size_t t = 0; t < periods.size(); ++t) {
+    terms.x[terms.num_terms] = k.input<T>(t);
+    terms.periods[terms.num_terms++] = periods[t];
+    if (terms.num_terms < kMostTerms && t + 1 < periods.size()) continue;
+    launch_add(terms, y, static_cast<cudaStream_t>(k.stream));
+    terms = {.x = {y}, .periods = {periods[0]}, .num_terms = 1};
+  }
 }
 
 Kernel prepare_add(const KernelNode& node) {
-  TAKT_REQUIRE(node.inputs.size() <= kMostTerms, "add '", node.name, "': ", node.inputs.size(),
-               " terms; the CUDA kernel takes up to ", kMostTerms, ", so add them in several nodes");
+  TAKT_REQUIRE(node.output(0).dtype == DType::kF32 || node.inputs.size() <= kMostTerms, "add '", node.name,
+               "': ", node.inputs.size(), " terms of ", node.output(0).dtype,
+               "; the CUDA kernel rounds once, which it can do for ", kMostTerms,
+               "\n  add them in several nodes, or in f32");
   std::vector<std::int64_t> periods;
   for (const TensorDesc& input : node.inputs) periods.push_back(input.num_elements());
   return with_floating(node.output(0).dtype, [&](auto type) -> Kernel {
-    return [periods](const KernelArgs& k) { launch_add<decltype(type)>(k, periods); };
+    return [periods](const KernelArgs& k) { add_all<decltype(type)>(k, periods); };
   });
 }
 

@@ -101,8 +101,7 @@ INSTANTIATE_TEST_SUITE_P(InBF16, OpCudaGradient,
                          testing::ValuesIn(differentiable_cases(&OpDef::cuda, DType::kBF16)), name_of_case);
 
 TEST(OpCudaRegistry, EveryOpThatTheCpuComputesHasAKernel) {
-  for (const OpDef* op : op_registry())
-    if (!op->communicates) EXPECT_NE(op->cuda.prepare, nullptr) << op->name;
+  for (const OpDef* op : op_registry()) EXPECT_NE(op->cuda.prepare, nullptr) << op->name;
   for (const OptimizerDef& optimizer : optimizer_registry())
     EXPECT_NE(optimizer.op().cuda.prepare, nullptr) << optimizer.name;
 }
