@@ -56,7 +56,7 @@ class World {
   // Over all ranks. What is split from it must not outlive World.
   Communicator& comm() { return *comm_; }
   // The last calls of this rank, for reports. May be read from another thread.
-  const CallLog& calls() const { return calls_; }
+  CallLog& calls() { return calls_; }
   // Watches from the start of World to behind the end of MPI.
   Watchdog& watchdog() { return *watchdog_; }
 

@@ -83,6 +83,7 @@ void take_gpu(PreparedRun& run, const std::vector<std::string>& environment, Wor
                  {.all = world.comm(), .host = world.host(), .host_number = world.host_number()});
   run.gpu = choice.gpu;
   run.executor.gpu = choice.gpu.ordinal;
+  run.executor.calls = &world.calls();
   run.executor.nccl.domain = std::to_string(choice.domain);
   run.executor.nccl.call_timeout_s = 0.9 * run.job.guard.hang_timeout_s;
 }

@@ -31,10 +31,9 @@ CudaOptions options_of(const CudaExecutorOptions& options, const std::map<int, i
 }
 
 // Ranks whose GPUs exchange data; null where there is nobody to exchange with.
-std::unique_ptr<Communicator> connect(Communicator& world, const NcclSettings& settings) {
+std::unique_ptr<Communicator> connect(Communicator& world, CallLog& calls, const NcclSettings& settings) {
   if (world.size() == 1) return nullptr;
-  CallLog log;
-  return make_nccl_communicator({world, log}, settings);
+  return make_nccl_communicator({world, calls}, settings);
 }
 
 }  // namespace
@@ -43,7 +42,7 @@ CudaExecutor::CudaExecutor(const StepPlan& plan, Communicator& world, const Cuda
     : Executor(plan, world.rank()),
       streams_(streams_of(plan)),
       context_(options_of(options, streams_)),
-      gpus_(connect(world, options.nccl)),
+      gpus_(connect(world, options.calls != nullptr ? *options.calls : own_calls_, options.nccl)),
       groups_(plan, gpus_ ? *gpus_ : world),
       arena_(std::max(plan.arena.num_bytes(), kArenaAlignment),
              gpus_ ? ArenaKind::kRegistrable : ArenaKind::kPlain, context_.compute_stream()) {

@@ -9,6 +9,7 @@
 
 #include "collectives/communicator.h"
 #include "collectives/nccl_settings.h"
+#include "collectives/signature.h"
 #include "core/device/cuda/arena.h"
 #include "core/device/cuda/context.h"
 #include "core/device/cuda/graph.h"
@@ -22,6 +23,7 @@ struct CudaExecutorOptions {
   int gpu = 0;                      // ordinal among the visible devices
   std::string matmul_choices = {};  // see CudaOptions
   NcclSettings nccl = {};
+  CallLog* calls = nullptr;  // see ExecutorOptions
 };
 
 // Allocates the arena, fills it with zeros, prepares every kernel and connects the groups. run() returns when the work is
@@ -92,6 +94,7 @@ class CudaExecutor final : public Executor {
 
   std::map<int, int> streams_;  // of the schedule, to those of the context
   mutable CudaContext context_;
+  CallLog own_calls_;
   std::unique_ptr<Communicator> gpus_;  // null: one rank
   MeshGroups groups_;
   DeviceArena arena_;

@@ -20,10 +20,11 @@ std::unique_ptr<Executor> make_cuda([[maybe_unused]] const StepPlan& plan,
                                     [[maybe_unused]] Communicator& world,
                                     [[maybe_unused]] const ExecutorOptions& options) {
 #ifdef TAKT_HAVE_CUDA
-  return std::make_unique<CudaExecutor>(
-      plan, world,
-      CudaExecutorOptions{
-          .gpu = options.gpu, .matmul_choices = options.matmul_choices, .nccl = options.nccl});
+  return std::make_unique<CudaExecutor>(plan, world,
+                                        CudaExecutorOptions{.gpu = options.gpu,
+                                                            .matmul_choices = options.matmul_choices,
+                                                            .nccl = options.nccl,
+                                                            .calls = options.calls});
 #else
   fail(Fault::kConfig, "this build runs no plan on GPUs\n  configure with -DTAKT_CUDA=ON and build again");
 #endif

@@ -6,6 +6,7 @@
 
 #include "collectives/communicator.h"
 #include "collectives/nccl_settings.h"
+#include "collectives/signature.h"
 #include "core/exec/executor.h"
 
 namespace takt {
@@ -16,6 +17,7 @@ struct ExecutorOptions {
   std::string matmul_choices =
       {};  // file of measured matmul algorithms; empty: the library's heuristic decides
   NcclSettings nccl = {};
+  CallLog* calls = nullptr;  // where the watchdog sees the calls between GPUs; null: nobody watches
 };
 
 // `plan` is borrowed, and so is `world`, over which the ranks of the mesh meet: every one of them calls it. Throws kConfig
