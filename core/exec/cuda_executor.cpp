@@ -185,13 +185,20 @@ void CudaExecutor::run_program(const Action& action) {
   const auto slot = static_cast<std::size_t>(action.micro_batch % kInputSlots);
   last_program_ = static_cast<std::size_t>(action.program);
   Program& program = programs_.at(last_program_);
-  if (!program.graphs[slot])
-    program.graphs[slot].emplace(context_.compute_stream(), [&] { queue(program, slot); });
+  if (!program.graphs[slot]) record(program, slot);
+  if (gpus_) dynamic_cast<DeviceCommunicator&>(*gpus_).require_peers();
   for (const std::string& name : program.inputs)
     input(name, action.micro_batch).begin_use(context_.compute_stream());
   program.graphs[slot]->launch(context_.compute_stream());
   for (const std::string& name : program.inputs)
     input(name, action.micro_batch).end_use(context_.compute_stream());
+}
+
+// Ranks compare what they have recorded before any of it runs, so that calls that do not fit never meet on the GPUs.
+void CudaExecutor::record(Program& program, std::size_t slot) {
+  program.graphs[slot].emplace(context_.compute_stream(), [&] { queue(program, slot); });
+  if (!gpus_) return;
+  groups_.for_each([](Communicator& group) { dynamic_cast<DeviceCommunicator&>(group).compare_calls(); });
 }
 
 void CudaExecutor::clear_accumulators() {

@@ -85,6 +85,7 @@ class CudaExecutor final : public Executor {
   std::vector<Padding> padding_of(std::size_t program, const Node& node) const;
   // Queues all calls of a program; collectives fork off the computing stream and join it again.
   void queue(const Program& program, std::size_t slot);
+  void record(Program& program, std::size_t slot);
   void run_program(const Action& action);
   void clear_accumulators();
   std::byte* storage(std::string_view name, std::size_t first, std::size_t num_bytes) const;
