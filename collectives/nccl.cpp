@@ -66,9 +66,9 @@ ncclConfig_t config_of(const NcclSettings& settings, const std::string& group) {
   config.blocking = 0;
   config.commName = group.c_str();
   config.splitShare = settings.share_resources ? 1 : 0;
-  if (settings.min_ctas > 0) config.minCTAs = settings.min_ctas;
-  if (settings.max_ctas > 0) config.maxCTAs = settings.max_ctas;
-  if (settings.nvls_ctas > 0) config.nvlsCTAs = settings.nvls_ctas;
+  if (settings.min_ctas > 0) config.minCTAs = static_cast<int>(settings.min_ctas);
+  if (settings.max_ctas > 0) config.maxCTAs = static_cast<int>(settings.max_ctas);
+  if (settings.nvls_ctas > 0) config.nvlsCTAs = static_cast<int>(settings.nvls_ctas);
   if (settings.cga_cluster_size > 0) config.cgaClusterSize = settings.cga_cluster_size;
   if (settings.cta_policy != NcclSettings::CtaPolicy::kDefault)
     config.CTAPolicy = to_nccl(settings.cta_policy);
