@@ -26,6 +26,7 @@ class Buffer {
  public:
   explicit Buffer(const TensorDesc& desc) : desc_(desc), lines_(desc.num_bytes() / sizeof(Line) + 1) {}
   void* data() { return lines_.data(); }
+  std::size_t num_bytes() const { return desc_.num_bytes(); }
   void set(std::size_t i, double value) {
     if (desc_.dtype == DType::kI32)
       put(i, static_cast<std::int32_t>(value));
