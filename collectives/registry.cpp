@@ -12,7 +12,7 @@
 namespace takt {
 namespace {
 
-#ifdef TAKT_HAVE_NCCL
+#ifdef TAKT_HAVE_CUDA
 constexpr auto make_nccl_if_built = make_nccl;
 #else
 constexpr decltype(CollectiveBackend::make) make_nccl_if_built = nullptr;

@@ -4,7 +4,6 @@ if(NOT EXISTS ${TAKT_CUDA_HEADERS}/nccl.h)
   return()
 endif()
 file(GLOB nccl_test_sources CONFIGURE_DEPENDS nccl*_test.cpp)
-list(FILTER nccl_test_sources EXCLUDE REGEX "/nccl_mpi_test\\.cpp$")
 file(GLOB nccl_backend_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/collectives/nccl*.cpp)
 set(nccl_device_sources ${PROJECT_SOURCE_DIR}/core/device/cuda/error.cpp
   ${PROJECT_SOURCE_DIR}/core/device/cuda/event.cpp ${PROJECT_SOURCE_DIR}/core/device/cuda/graph.cpp
@@ -21,11 +20,11 @@ foreach(run "eager;1" "lazy;1" "priority;1" "priority;2")
 endforeach()
 
 # Ranks that are processes and meet through MPI, as in a real run.
-add_executable(takt_nccl_mpi_tests nccl_mpi_test.cpp ${nccl_backend_sources} ${nccl_device_sources})
-target_link_libraries(takt_nccl_mpi_tests PRIVATE takt_emulated_device takt_lib)
+add_executable(takt_nccl_application mpi_nccl_application.cpp ${nccl_backend_sources} ${nccl_device_sources})
+target_link_libraries(takt_nccl_application PRIVATE takt_emulated_device takt_lib)
 if(NOT TAKT_SANITIZE MATCHES "thread")
-  add_test(NAME nccl_mpi_tests_3_ranks
-    COMMAND ${MPIEXEC_EXECUTABLE} -np 3 --oversubscribe $<TARGET_FILE:takt_nccl_mpi_tests>)
-  set_tests_properties(nccl_mpi_tests_3_ranks PROPERTIES TIMEOUT 120 PROCESSORS 2
+  add_test(NAME nccl_application_3_ranks
+    COMMAND ${MPIEXEC_EXECUTABLE} -np 3 --oversubscribe $<TARGET_FILE:takt_nccl_application>)
+  set_tests_properties(nccl_application_3_ranks PROPERTIES TIMEOUT 120 PROCESSORS 2
     ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1;ASAN_OPTIONS=detect_leaks=0")
 endif()
