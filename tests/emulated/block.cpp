@@ -15,8 +15,12 @@ TAKT_EMULATED_TLS unsigned current_lane = 0;
 
 namespace {
 
-// Fibres beyond these go back to the process when a block is done.
+// Fibres beyond these go back to the process when a block is done. Those of ThreadSanitizer are expensive to make.
+#if defined(TAKT_EMULATED_TSAN)
+constexpr std::size_t kMaxKeptFibers = 1025;
+#else
 constexpr std::size_t kMaxKeptFibers = 64;
+#endif
 
 // The owner frees it when the thread ends; the pointer, which needs no check whether it was initialised, is for every use.
 thread_local std::unique_ptr<BlockExecutor> owned_executor;
@@ -50,13 +54,13 @@ void BlockExecutor::run(const void* kernel, Invoke invoke, void** arguments, uin
   end_edge_.acquire();
   current_ = nullptr;
   if (!fault_.empty()) {
+    stop_edge_.acquire();
     idle_.clear();
     spent_.clear();
     fibers_.clear();
     throw DeviceFault{std::exchange(fault_, {})};
   }
-  const bool keep_all = fiber_per_thread;  // they are expensive to make there
-  if (!keep_all && fibers_.size() > kMaxKeptFibers) {
+  if (fibers_.size() > kMaxKeptFibers) {
     fibers_.resize(kMaxKeptFibers);
     idle_.clear();
     for (const auto& fiber : fibers_) idle_.push_back(fiber.get());
@@ -170,6 +174,7 @@ void BlockExecutor::wait(ThreadState state, CallSite site) {
   CudaThread& self = *current_;
   self.state = state;
   self.site = site;
+  stop_edge_.release();
   Fiber* next = nullptr;
   if (ready_head_ < ready_.size())
     next = take_ready().fiber;
@@ -223,6 +228,7 @@ void BlockExecutor::enter(Context& from, Fiber* to) {
 
 void BlockExecutor::fault(std::string message) {
   fault_ = std::move(message);
+  stop_edge_.release();
   switch_context(running_->context, main_);
   std::abort();  // nobody returns to a block that failed
 }

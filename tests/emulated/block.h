@@ -130,6 +130,7 @@ class BlockExecutor {
 
   // What orders the threads of a block among each other, for ThreadSanitizer: start, end, and barriers in turn.
   Edge start_edge_, end_edge_, barrier_edges_[2];
+  Edge stop_edge_;  // what threads did that never end, for who goes on after a fault
 };
 
 // The executor of this OS thread; made at first use, gone with the thread.

@@ -156,8 +156,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device_index
   properties->pciDomainID = address.domain;
   properties->pciBusID = address.bus;
   properties->pciDeviceID = address.slot;
-  std::snprintf(properties->uuid.bytes, sizeof(properties->uuid.bytes), "emulated-%06d",
-                device_index % 1000000);
+  std::memcpy(properties->uuid.bytes, &device_index, sizeof(device_index));
   return cudaSuccess;
 }
 

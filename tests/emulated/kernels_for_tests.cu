@@ -197,7 +197,9 @@ __global__ void blocks_depend_kernel(float* out) {
   if (blockIdx.x > 0) out[blockIdx.x] = out[0];
 }
 
-unsigned blocks_for(unsigned num) { return max(1u, (num + 127) / 128); }
+unsigned blocks_for(unsigned num) {
+  return max(1u, (num + 127) / 128);
+}
 
 }  // namespace
 

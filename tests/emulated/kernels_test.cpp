@@ -44,6 +44,9 @@ TEST_P(EmulatedKernels, ThreadsWithoutBarriers) {
 TEST_P(EmulatedKernels, ShufflesAndBarriersSumRows) {
   const StreamOwner stream;
   for (const unsigned num_threads : {32u, 64u, 1024u}) {
+    Settings changed = settings();
+    changed.races_in_blocks = num_threads <= 64;  // a fibre of ThreadSanitizer costs a megabyte
+    configure(changed);
     const DeviceBuffer<float> x(counting(5 * 300)), sums(5);
     ASSERT_CUDA(sum_rows(x.get(), sums.get(), 5, 300, num_threads, stream));
     ASSERT_CUDA(cudaStreamSynchronize(stream));
