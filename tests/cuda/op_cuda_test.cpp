@@ -101,8 +101,10 @@ INSTANTIATE_TEST_SUITE_P(InBF16, OpCudaGradient,
                          testing::ValuesIn(differentiable_cases(&OpDef::cuda, DType::kBF16)), name_of_case);
 
 TEST(OpCudaRegistry, EveryOpThatTheCpuComputesHasAKernel) {
-  for (const OpDef* op : op_registry())
-    if (!op->communicates) EXPECT_NE(op->cuda.prepare, nullptr) << op->name;
+  for (const OpDef* op : op_registry()) {
+    if (op->communicates) continue;
+    EXPECT_NE(op->cuda.prepare, nullptr) << op->name;
+  }
   for (const OptimizerDef& optimizer : optimizer_registry())
     EXPECT_NE(optimizer.op().cuda.prepare, nullptr) << optimizer.name;
 }
@@ -398,7 +400,7 @@ TEST(OpCudaSizes, ProductsOfAnyShape) {
 }
 
 // Kernels of the same node give the same bits, however often they run.
-TEST(OpCuda, GivesTheSameBitsInEveryRun) {
+TEST(OpCudaSizes, GivesTheSameBitsInEveryRun) {
   const TensorDesc tokens{{{"batch", 3000}}, DType::kI32};
   const Use use{.name = "gradient",
                 .op = embedding_grad_op(),
