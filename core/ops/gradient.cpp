@@ -1,8 +1,6 @@
 // A gradient op needs no samples of its own: what its op's gradient rule builds is its only use.
 #include "core/ops/gradient.h"
 
-#include <algorithm>
-
 namespace takt {
 
 ValueId dy_of(const GradArgs& args) {
@@ -12,8 +10,8 @@ ValueId dy_of(const GradArgs& args) {
 Gradients append_gradient(const GradArgs& args, const OpDef& op, const std::vector<ValueId>& inputs,
                           const Attrs& attrs) {
   const std::vector<ValueId> outputs = args.graph.append(op, inputs, attrs, "d." + args.node.name);
-  Gradients gradients(args.node.inputs.size());
-  std::copy(outputs.begin(), outputs.end(), gradients.begin());
+  Gradients gradients(outputs.begin(), outputs.end());
+  gradients.resize(args.node.inputs.size());
   return gradients;
 }
 

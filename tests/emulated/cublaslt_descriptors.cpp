@@ -85,6 +85,8 @@ Field field_of(MatmulPreference& p, int attribute) {
   switch (attribute) {
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
       return field(p.max_workspace_bytes);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+      return field(p.reduction_schemes);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
       return field(p.alignment_a);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
