@@ -2,6 +2,7 @@
 #include "tests/emulated/control.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -30,8 +31,9 @@ struct Control {
   std::vector<std::string> diagnoses;
   std::multimap<std::string, Fault, std::less<>> faults;
   std::atomic<std::size_t> num_faults{0};
-  std::atomic<uint64_t> num_waits{0};
+  std::array<std::atomic<uint64_t>, kMaxDevices + 1> num_waits = {};  // by device; the last: of all
   std::atomic<uint64_t> skipped_wait{kNone};
+  std::atomic<int> skipped_device{-1};
 };
 
 template <class T>
@@ -83,6 +85,10 @@ Control& control() {
   return the_control;
 }
 
+std::atomic<uint64_t>& num_waits_of(int device) {
+  return control().num_waits[std::size_t(device < 0 ? kMaxDevices : device)];
+}
+
 }  // namespace
 
 LiveCounters& live_counters() {
@@ -111,7 +117,7 @@ void reset() {
   }
   for (Device* device : used_devices()) device->error = cudaSuccess;
   forget_last_error();
-  control().num_waits = 0;
+  for (std::atomic<uint64_t>& num : control().num_waits) num = 0;
   skip_no_wait();
   control().settings = from_environment();
 }
@@ -178,17 +184,21 @@ std::optional<int> injected_fault(std::string_view call) {
   return code;
 }
 
-void skip_wait(uint64_t n) {
-  control().skipped_wait = control().num_waits + n;
+void skip_wait(uint64_t n, int device) {
+  control().skipped_device = device;
+  control().skipped_wait = num_waits_of(device) + n;
 }
 void skip_no_wait() {
   control().skipped_wait = kNone;
 }
-uint64_t num_waits() {
-  return control().num_waits;
+uint64_t num_waits(int device) {
+  return num_waits_of(device);
 }
-bool next_wait_is_skipped() {
-  return control().num_waits++ == control().skipped_wait;
+bool next_wait_is_skipped(int device) {
+  const uint64_t of_device = num_waits_of(device)++, of_all = num_waits_of(-1)++;
+  const int skipped = control().skipped_device;
+  if (skipped >= 0 && skipped != device) return false;
+  return (skipped >= 0 ? of_device : of_all) == control().skipped_wait;
 }
 
 }  // namespace takt::emulated

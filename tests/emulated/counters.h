@@ -22,8 +22,8 @@ inline void count_operation() {
   ++live_counters().num_operations;
 }
 
-// Counts a cudaStreamWaitEvent. True when the test wants this one to order nothing.
-bool next_wait_is_skipped();
+// Counts a cudaStreamWaitEvent of a stream of `device`. True when the test wants this one to order nothing.
+bool next_wait_is_skipped(int device);
 
 // Allocations that are alive, of devices and pinned.
 struct LiveMemory {

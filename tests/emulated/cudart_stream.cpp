@@ -146,7 +146,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   TAKT_EMULATED_BEGIN("cudaStreamWaitEvent");
   if (flags != cudaEventWaitDefault)
     forbidden("cudaStreamWaitEvent: the emulated device knows no external events");
-  const bool skipped = next_wait_is_skipped();
+  const bool skipped = next_wait_is_skipped(device_of(stream));
   if (const auto captured = capture_wait(stream, *event, !skipped)) return remember(*captured);
   const Ticket recorded = event->last();
   if (recorded && !skipped) stream_of(stream).issue_wait(recorded);
