@@ -6,6 +6,7 @@
 #include <set>
 
 #include "collectives/agree.h"
+#include "collectives/bootstrap.h"
 #include "core/base/units.h"
 #include "core/device/gpu_peaks.h"
 #include "core/device/onednn.h"
