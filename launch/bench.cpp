@@ -5,6 +5,7 @@
 #include <iostream>
 #include <set>
 
+#include "collectives/bootstrap.h"
 #include "collectives/agree.h"
 #include "core/base/units.h"
 #include "core/device/gpu_peaks.h"
