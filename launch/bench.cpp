@@ -5,6 +5,7 @@
 #include <iostream>
 #include <vector>
 
+#include "collectives/bootstrap.h"
 #include "collectives/agree.h"
 #include "collectives/bootstrap.h"
 #include "core/base/units.h"
