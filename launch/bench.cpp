@@ -7,7 +7,6 @@
 
 #include "collectives/bootstrap.h"
 #include "collectives/agree.h"
-#include "collectives/bootstrap.h"
 #include "core/base/units.h"
 #include "core/device/gpu_peaks.h"
 #include "core/device/onednn.h"
