@@ -5,8 +5,8 @@
 #include <iostream>
 #include <vector>
 
-#include "collectives/bootstrap.h"
 #include "collectives/agree.h"
+#include "collectives/bootstrap.h"
 #include "core/base/units.h"
 #include "core/device/gpu_peaks.h"
 #include "core/device/onednn.h"
