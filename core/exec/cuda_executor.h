@@ -7,7 +7,7 @@
 #include <optional>
 #include <vector>
 
-#include "collectives/communicator.h"
+#include "collectives/device_communicator.h"
 #include "collectives/nccl_settings.h"
 #include "collectives/signature.h"
 #include "core/device/cuda/arena.h"
@@ -71,6 +71,7 @@ class CudaExecutor final : public Executor {
     std::vector<Call> calls;
     std::vector<std::string> inputs;  // that it reads
     std::array<std::optional<CudaGraph>, kInputSlots> graphs;
+    std::vector<Signature> collectives;  // of a graph, once there is one
   };
   struct Run {
     std::byte* data = nullptr;
@@ -88,6 +89,9 @@ class CudaExecutor final : public Executor {
   void run_program(const Action& action);
   void clear_accumulators();
   std::byte* storage(std::string_view name, std::size_t first, std::size_t num_bytes) const;
+  void record(Program& program, std::size_t slot);
+  // Null: one rank.
+  DeviceCommunicator* gpus() const;
   // Waits for all that is queued on the computing stream; notices peers that fail meanwhile.
   void wait() const;
   InputSlot& input(const std::string& name, int micro_batch);
