@@ -78,7 +78,7 @@ class Equality(CudaEndToEnd):
                 gpus = self.train(f"gpus-{name}", *more, mesh=mesh)
                 cpus = self.train(f"cpus-{name}", *more, *CPU, mesh=mesh)
                 self.assert_same_run(gpus, cpus)
-                self.assertIn("GPU", (gpus / "console.log").read_text())
+                self.assertIn("backend cuda", (gpus / "console.log").read_text())
 
     def test_a_checkpoint_goes_from_gpus_to_cpus_and_back(self):
         for writer, reader in (((), CPU), (CPU, ())):

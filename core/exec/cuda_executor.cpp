@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <set>
 
 #include "collectives/nccl.h"
@@ -53,7 +54,14 @@ CudaExecutor::CudaExecutor(const StepPlan& plan, Communicator& world, const Cuda
   context_.synchronize();
 }
 
-CudaExecutor::~CudaExecutor() = default;
+// What is queued uses the arena still, and may wait for peers that never come.
+CudaExecutor::~CudaExecutor() {
+  if (gpus_ && std::uncaught_exceptions() > num_exceptions_) gpus()->abandon();
+  try {
+    context_.synchronize();
+  } catch (const Error&) {  // a device that is broken runs nothing more
+  }
+}
 
 // A group's connections are made before a graph is recorded: inside, nothing may wait.
 void CudaExecutor::connect_groups() {

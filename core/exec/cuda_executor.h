@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <exception>
 #include <map>
 #include <memory>
 #include <optional>
@@ -108,6 +109,7 @@ class CudaExecutor final : public Executor {
   mutable PinnedBuffer staging_;
   std::size_t last_program_ = 0;
   std::int64_t num_waits_ = 0;
+  int num_exceptions_ = std::uncaught_exceptions();
 };
 
 }  // namespace takt
