@@ -1,6 +1,7 @@
 // NcclSettings: what Takt asks of NCCL, and why. Plain, so that any build can hold it.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace takt {
@@ -32,9 +33,9 @@ struct NcclSettings {
 
   // Multiprocessors that a call may take: each is one less for the matmuls beside it. The schedule's budget goes here; too
   // few cost bandwidth.
-  int min_ctas = 0, max_ctas = 0;
+  std::int64_t min_ctas = 0, max_ctas = 0;
   // The same for calls that the NVLink switch reduces, which reach full bandwidth with fewer.
-  int nvls_ctas = 0;
+  std::int64_t nvls_ctas = 0;
   // Blocks that are placed together, so that the matmuls' clusters find whole processor groups free.
   int cga_cluster_size = 0;
   CtaPolicy cta_policy = CtaPolicy::kDefault;

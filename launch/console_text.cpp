@@ -71,7 +71,9 @@ std::string header_text(const RunHeader& header) {
                       header.launcher.empty() ? "" : " (" + header.launcher + ")", header.backend,
                       plural(header.num_threads, "thread"));
   if (header.peak_flops_per_s > 0)
-    text += fmt::format("   measured peak {:.2f} TFLOP/s a rank", header.peak_flops_per_s / 1e12);
+    text += fmt::format("   {} {:.2f} TFLOP/s a rank",
+                        header.peak_is_measured ? "measured peak" : "data sheet's peak",
+                        header.peak_flops_per_s / 1e12);
   text += fmt::format("\nmodel {} {} parameters   data {} train / {} valid {}   mesh {}   ", header.model,
                       count_of(header.num_parameters), count_of(header.train_units),
                       count_of(header.valid_units), header.unit, header.mesh);

@@ -15,11 +15,12 @@ struct RunHeader {
   std::string run_directory;
   int num_ranks = 1;
   int num_hosts = 1;
-  std::string launcher;         // "Open MPI 4.1.4"; empty: not said
-  std::string backend;          // "cpu: oneDNN 2.6.3 avx512_bf16"
-  int num_threads = 1;          // a rank
-  double peak_flops_per_s = 0;  // of a rank, measured; 0: not said
-  std::string model;            // "gpt"
+  std::string launcher;          // "Open MPI 4.1.4"; empty: not said
+  std::string backend;           // "cpu: oneDNN 2.6.3 avx512_bf16"
+  int num_threads = 1;           // a rank
+  double peak_flops_per_s = 0;   // of a rank; 0: not said
+  bool peak_is_measured = true;  // else it is the data sheet's
+  std::string model;             // "gpt"
   std::int64_t num_parameters = 0;
   std::string unit = "tokens";  // what is counted
   std::int64_t train_units = 0;

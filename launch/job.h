@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "collectives/nccl_settings.h"
 #include "core/base/setting.h"
 #include "core/mesh/mesh.h"
 #include "optimizers/optimizer_config.h"
@@ -61,6 +62,7 @@ struct GuardConfig {
 
 struct DeviceConfig {
   std::string backend = "auto";  // auto | cpu | cuda
+  std::string matmul_choices;    // file of measured matmul algorithms; empty: the library's heuristic decides
 };
 
 struct Job {
@@ -69,6 +71,7 @@ struct Job {
   DataConfig data;
   ModelChoice model;
   DeviceConfig device;
+  NcclSettings nccl;  // timeouts and the domain follow from the run
   TrainConfig train;
   OptimizerConfig optimizer;
   MeshConfig mesh;

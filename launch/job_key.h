@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/setting.h"
@@ -51,6 +52,25 @@ JobKey text_key(std::string name, Member<std::string> member, std::string help);
 JobKey texts_key(std::string name, Member<std::vector<std::string>> member, std::string help);
 JobKey choice_key(std::string name, Member<std::string> member, std::vector<std::string> choices,
                   std::string help);
+// The same for a member that is an enumeration: each choice with what it stands for.
+template <class Enum>
+JobKey enum_key(std::string name, Member<Enum> member, std::vector<std::pair<std::string, Enum>> choices,
+                std::string help) {
+  JobKey key{.name = std::move(name), .type = "text", .help = std::move(help)};
+  for (const auto& [text, value] : choices) key.choices.push_back(text);
+  key.set = [member, choices](Job& job, const JobValue& value) {
+    const auto* text = std::get_if<std::string>(&value.data);
+    for (const auto& [name_of_choice, choice] : choices)
+      if (text && *text == name_of_choice) return member(job) = choice, true;
+    return false;
+  };
+  key.get = [member, choices](Job job) {
+    for (const auto& [text, choice] : choices)
+      if (member(job) == choice) return toml_text(std::string_view(text));
+    return std::string();
+  };
+  return key;
+}
 
 // A key that models declare. Several may: then it is read by all their kinds.
 JobKey setting_key(const Setting& setting);

@@ -82,7 +82,8 @@ void take_gpu(PreparedRun& run, const std::vector<std::string>& environment, Wor
       choose_gpu(find_cuda(), environment,
                  {.all = world.comm(), .host = world.host(), .host_number = world.host_number()});
   run.gpu = choice.gpu;
-  run.executor.gpu = choice.gpu.ordinal;
+  run.executor = {
+      .gpu = choice.gpu.ordinal, .matmul_choices = run.job.device.matmul_choices, .nccl = run.job.nccl};
   run.executor.calls = &world.calls();
   run.executor.nccl.domain = std::to_string(choice.domain);
   run.executor.nccl.call_timeout_s = 0.9 * run.job.guard.hang_timeout_s;

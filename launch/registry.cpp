@@ -5,8 +5,8 @@ namespace takt {
 
 std::vector<Command> all_commands() {
   return {
-      data_command(),    generate_command(), keys_command(),    plan_command(),
-      predict_command(), train_command(),    version_command(),
+      bench_command(), data_command(),    generate_command(), keys_command(),
+      plan_command(),  predict_command(), train_command(),    version_command(),
   };
 }
 

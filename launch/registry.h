@@ -7,6 +7,7 @@
 
 namespace takt {
 
+Command bench_command();
 Command data_command();
 Command generate_command();
 Command keys_command();

@@ -99,6 +99,45 @@ Keys device_keys() {
           "device.backend", [](Job & j) -> auto& { return j.device.backend; }, {"auto", "cpu", "cuda"},
           "What computes. auto: GPUs where there are some and this build can use them, else the CPU.")
           .also_known_as({"device", "accelerator", "kind", "type"}),
+      text_key(
+          "device.matmul_choices", [](Job & j) -> auto& { return j.device.matmul_choices; },
+          "GPUs: file in which the fastest algorithm of each matrix product is kept, measured once. Empty: "
+          "the "
+          "library's heuristic decides."),
+  };
+}
+
+// What NCCL is asked for; why, stands in collectives/nccl_settings.h and docs/gpu.md.
+Keys nccl_keys() {
+  using Registration = NcclSettings::Registration;
+  using Policy = NcclSettings::CtaPolicy;
+  constexpr double kMostCtas = 64;  // of NCCL
+  return {
+      whole_key(
+          "nccl.min_ctas", [](Job & j) -> auto& { return j.nccl.min_ctas; }, from_to(0, kMostCtas), "",
+          "Fewest multiprocessors that a call between GPUs takes. 0: NCCL decides."),
+      whole_key(
+          "nccl.max_ctas", [](Job & j) -> auto& { return j.nccl.max_ctas; }, from_to(0, kMostCtas), "",
+          "Most multiprocessors that a call between GPUs takes from the products beside it. 0: NCCL "
+          "decides."),
+      whole_key(
+          "nccl.nvls_ctas", [](Job & j) -> auto& { return j.nccl.nvls_ctas; }, from_to(0, kMostCtas), "",
+          "The same for calls that the NVLink switch reduces. 0: NCCL decides."),
+      enum_key<Policy>(
+          "nccl.cta_policy", [](Job & j) -> auto& { return j.nccl.cta_policy; },
+          {{"default", Policy::kDefault}, {"efficiency", Policy::kEfficiency}, {"zero", Policy::kZero}},
+          "efficiency: fewer multiprocessors where bandwidth allows. zero: copy engines, with registration "
+          "symmetric."),
+      enum_key<Registration>(
+          "nccl.registration", [](Job & j) -> auto& { return j.nccl.registration; },
+          {{"none", Registration::kNone},
+           {"local", Registration::kLocal},
+           {"symmetric", Registration::kSymmetric}},
+          "How NCCL knows the memory of the plan: not at all, for direct access, or at the same place on all "
+          "ranks."),
+      flag_key(
+          "nccl.reduces_by_domain", [](Job & j) -> auto& { return j.nccl.reduces_by_domain; },
+          "All-reduces inside NVLink domains first, then between them."),
   };
 }
 
@@ -226,7 +265,7 @@ const std::vector<JobKey>& job_keys() {
   static const Keys keys = [] {
     Keys all = top_keys();
     for (Keys section : {data_keys(), declared_keys("data"), model_keys(), declared_keys("model"),
-                         device_keys(), train_keys(), optimizer_keys(), run_keys()})
+                         device_keys(), nccl_keys(), train_keys(), optimizer_keys(), run_keys()})
       append(all, std::move(section));
     return all;
   }();

@@ -10,6 +10,7 @@
 
 #include "collectives/share.h"
 #include "core/device/cpu_peak.h"
+#include "core/device/gpu_peaks.h"
 #include "core/device/onednn.h"
 #include "launch/ask_root.h"
 #include "launch/resume.h"
@@ -66,7 +67,7 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
       world_(*context.world),
       peak_flops_per_s_(prepared.device == DeviceKind::kCpu
                             ? peak_of_ranks(prepared.plan.device.num_threads, world_.comm())
-                            : 0),
+                            : peak_flops_per_s(prepared.gpu, prepared.job.train.precision == "bf16")),
       trainer_(*prepared.task, prepared.config, prepared.plan, world_.comm(), prepared.executor),
       order_(prepared.job.seed, prepared.data.train->num_samples()),
       unit_(prepared.task->unit()),
@@ -138,7 +139,7 @@ void TrainingRun::keep_earlier_metrics() {
         concat("an earlier run left metrics here but no checkpoint: they are kept in ", kept.string()));
 }
 
-// None where the peak was not measured.
+// None where the peak is not known.
 std::optional<double> TrainingRun::of_peak(double flops_per_s) const {
   if (peak_flops_per_s_ <= 0) return std::nullopt;
   return flops_per_s / peak_flops_per_s_;
@@ -166,6 +167,7 @@ void TrainingRun::print_header() {
                                            : "cpu: oneDNN " + onednn_version() + " " + onednn_isa(),
                             .num_threads = prepared_.plan.device.num_threads,
                             .peak_flops_per_s = peak_flops_per_s_,
+                            .peak_is_measured = prepared_.device == DeviceKind::kCpu,
                             .model = prepared_.task->describe(),
                             .num_parameters = trainer_.num_parameters(),
                             .unit = unit_.name,

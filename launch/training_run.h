@@ -64,7 +64,7 @@ class TrainingRun {
 
   const PreparedRun& prepared_;
   World& world_;
-  double peak_flops_per_s_ = 0;  // of a rank, measured; 0: not measured
+  double peak_flops_per_s_ = 0;  // of a rank: measured, or a GPU's by its data sheet; 0: not known
   Trainer trainer_;
   DataOrder order_;
   Unit unit_;

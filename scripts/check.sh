@@ -27,6 +27,12 @@ if ((${#unformatted[@]} > 0)); then
   failed=1
 fi
 python3 scripts/check_layers.py || failed=1
+# A wait outside of the one helper could be forgotten without a test that notices.
+bare_waits=$(grep -rln cudaStreamWaitEvent core collectives optimizers launch | grep -v '^core/device/cuda/hand_over\.cpp$')
+if [[ -n $bare_waits ]]; then
+  printf '%s: error: calls cudaStreamWaitEvent; use HandOver of core/device/cuda/hand_over.h\n' $bare_waits
+  failed=1
+fi
 python3 scripts/check_sizes.py "${sources[@]}" || failed=1
 
 if $tidy; then

@@ -35,8 +35,8 @@ std::string refusal(const Action& action) {
 }
 
 TEST(ChooseBackend, TheCpuNeedsNothing) {
-  EXPECT_EQ(choose_backend("cpu", {.problem = "no driver"}), Backend::kCpu);
-  EXPECT_EQ(choose_backend("auto", {.problem = "no driver"}), Backend::kCpu);
+  EXPECT_EQ(choose_backend("cpu", {.problem = "no driver"}), DeviceKind::kCpu);
+  EXPECT_EQ(choose_backend("auto", {.problem = "no driver"}), DeviceKind::kCpu);
 }
 
 TEST(ChooseBackend, CudaIsRefusedOnOneLineWithTheReason) {

@@ -355,9 +355,10 @@ inline void expect_double_gradient(const Device& device, const Case& test) {
           &y = wanted[static_cast<std::size_t>(gradient.index)].data;
     double most = 1e-3;
     for (const double element : y) most = std::max(most, std::abs(element));
+    const Value& value = d.graph.value(gradient);
+    const double bound = 2 * std::max(tolerance(test.dtype), tolerance(value.desc.dtype)) * most;
     for (std::size_t i = 0; i < x.size(); ++i)
-      ASSERT_NEAR(x[i], y[i], 2 * tolerance(test.dtype) * most)
-          << d.graph.value(gradient).name << "[" << i << "]";
+      ASSERT_NEAR(x[i], y[i], bound) << value.name << "[" << i << "]";
   }
 }
 

@@ -9,9 +9,16 @@
 
 #include "core/base/units.h"
 #include "core/device/onednn.h"
-#include "core/passes/shard_ranges.h"
 
 namespace takt {
+namespace {
+
+void clear(const Padding& padding) {
+  for (std::size_t row = 0; row < padding.rows; ++row)
+    std::memset(padding.data + row * padding.columns + padding.first, 0, padding.columns - padding.first);
+}
+
+}  // namespace
 
 void CpuExecutor::FreeArena::operator()(std::byte* arena) const {
   std::free(arena);
@@ -36,54 +43,20 @@ CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, MeshGroups groups)
 
 CpuExecutor::~CpuExecutor() = default;
 
-std::byte* CpuExecutor::address(std::size_t program, ValueId id, int slot) const {
-  std::byte* first =
-      arena_.get() + plan_.arena.programs[program].value_offsets[static_cast<std::size_t>(id.index)];
-  const Value& value = plan_.programs[program].graph.value(id);
-  if (slot == 0 || value.role != Role::kInput) return first;
-  return first + static_cast<std::size_t>(slot) * plan_.arena.persistents.at(value.name).slot_stride;
-}
-
 CpuExecutor::Call CpuExecutor::prepare(std::size_t program, std::size_t n) const {
   const Graph& graph = plan_.programs[program].graph;
   const Node& node = graph.nodes()[n];
-  KernelNode view{graph.args_of(node)};
-  view.ranges = axis_ranges(graph, node, plan_.mesh, coordinates());
-  view.num_threads = plan_.device.num_threads;
-  if (node.op->needs_group) view.group = &groups_.of(node.mesh_axes);
-  Call call{.kernel = node.op->cpu.prepare(view),
+  Call call{.kernel = node.op->cpu.prepare(kernel_node(graph, node, groups_)),
             .inputs = {},
             .outputs = {},
             .communicates = node.op->communicates,
-            .padding = padding_of(program, node)};
-  for (int slot = 0; slot < kInputSlots; ++slot)
+            .padding = padding_of_outputs(arena_.get(), program, node)};
+  for (std::size_t slot = 0; slot < kInputSlots; ++slot)
     for (const ValueId id : node.inputs)
-      call.inputs[static_cast<std::size_t>(slot)].push_back(address(program, id, slot));
-  for (const ValueId id : node.outputs) call.outputs.push_back(address(program, id));
+      call.inputs[slot].push_back(address(arena_.get(), program, id, slot));
+  for (const ValueId id : node.outputs) call.outputs.push_back(address(arena_.get(), program, id));
   call.scratch = arena_.get() + plan_.arena.programs[program].scratch_offsets[n];
   return call;
-}
-
-std::vector<CpuExecutor::Padding> CpuExecutor::padding_of(std::size_t program, const Node& node) const {
-  std::vector<Padding> padding;
-  for (const ValueId id : node.outputs) {
-    const Value& value = plan_.programs[program].graph.value(id);
-    std::size_t rows = 1, rest = value.desc.num_bytes();
-    for (std::size_t d = 0; d < value.desc.dims.size(); ++d) {
-      const auto extent = static_cast<std::size_t>(value.desc.dims[d].extent);
-      const std::size_t inner = rest / extent;
-      const auto num_valid =
-          static_cast<std::size_t>(range_of(value, d, plan_.mesh, coordinates()).num_valid);
-      if (num_valid < extent) padding.push_back({address(program, id), rows, rest, num_valid * inner});
-      rows *= extent;
-      rest = inner;
-    }
-  }
-  return padding;
-}
-
-void CpuExecutor::Padding::clear() const {
-  for (std::size_t row = 0; row < rows; ++row) std::memset(data + row * columns + first, 0, columns - first);
 }
 
 void CpuExecutor::run(const Action& action) {
@@ -103,7 +76,7 @@ void CpuExecutor::run_program(const Action& action) {
   for (const Call& call : programs_.at(last_program_)) {
     const Clock::time_point start = call.communicates ? Clock::now() : Clock::time_point();
     call.kernel({.inputs = call.inputs[slot], .outputs = call.outputs, .scratch = call.scratch});
-    for (const Padding& padding : call.padding) padding.clear();  // sums over a padded axis count on zeros
+    for (const Padding& padding : call.padding) clear(padding);
     if (call.communicates) collective_time_s_ += std::chrono::duration<double>(Clock::now() - start).count();
   }
 }
@@ -127,7 +100,7 @@ std::span<const float> CpuExecutor::output(std::size_t program, std::size_t numb
   const Graph& graph = plan_.programs.at(program).graph;
   const ValueId id = graph.outputs().at(number);
   TAKT_ASSERT(graph.value(id).desc.dtype == DType::kF32, "output '", graph.value(id).name, "' is not f32");
-  return {reinterpret_cast<const float*>(address(program, id)),
+  return {reinterpret_cast<const float*>(address(arena_.get(), program, id)),
           static_cast<std::size_t>(graph.value(id).desc.num_elements())};
 }
 

@@ -30,12 +30,6 @@ class CpuExecutor final : public Executor {
   void reset_times() override { collective_time_s_ = 0; }
 
  private:
-  // Padding of an output on this rank, seen as [rows, columns] in bytes: columns from `first` on do not exist globally.
-  struct Padding {
-    std::byte* data = nullptr;
-    std::size_t rows = 0, columns = 0, first = 0;
-    void clear() const;
-  };
   // A node, ready to run.
   struct Call {
     Kernel kernel;
@@ -45,10 +39,8 @@ class CpuExecutor final : public Executor {
     bool communicates = false;
     std::vector<Padding> padding = {};
   };
-  std::byte* address(std::size_t program, ValueId value, int slot = 0) const;
   std::byte* storage(std::string_view name, std::size_t first, std::size_t num_bytes, int micro_batch) const;
   Call prepare(std::size_t program, std::size_t node) const;
-  std::vector<Padding> padding_of(std::size_t program, const Node& node) const;
   void run_program(const Action& action);
   void clear_accumulators();
 

@@ -9,7 +9,6 @@
 #include "collectives/nccl.h"
 #include "collectives/registry.h"
 #include "core/device/cuda/nvtx.h"
-#include "core/passes/shard_ranges.h"
 
 namespace takt {
 namespace {
@@ -70,14 +69,6 @@ void CudaExecutor::connect_groups() {
   groups_.for_each([](Communicator& group) { dynamic_cast<DeviceCommunicator&>(group).connect(); });
 }
 
-std::byte* CudaExecutor::address(std::size_t program, ValueId id, std::size_t slot) const {
-  std::byte* first =
-      arena_.data() + plan_.arena.programs[program].value_offsets[static_cast<std::size_t>(id.index)];
-  const Value& value = plan_.programs[program].graph.value(id);
-  if (slot == 0 || value.role != Role::kInput) return first;
-  return first + slot * plan_.arena.persistents.at(value.name).slot_stride;
-}
-
 void CudaExecutor::prepare_program(std::size_t program) {
   const Graph& graph = plan_.programs[program].graph;
   Program& ready = programs_.emplace_back();
@@ -89,37 +80,17 @@ void CudaExecutor::prepare_program(std::size_t program) {
         .kernel = {}, .name = node.name, .inputs = {}, .outputs = {}, .stream = streams_.at(node.stream)};
     // Calls are numbered as nodes are, so that a done finds its start.
     if (node.op->awaits) call.awaits = graph.value(node.inputs[0]).producer.index;
-    KernelNode view{graph.args_of(node)};
-    view.ranges = axis_ranges(graph, node, plan_.mesh, coordinates());
-    view.num_threads = plan_.device.num_threads;
+    KernelNode view = kernel_node(graph, node, groups_);
     view.cuda = &context_;
-    if (node.op->needs_group) view.group = &groups_.of(node.mesh_axes);
     call.kernel = for_node(node.name, [&] { return node.op->cuda.prepare(view); });
     for (std::size_t slot = 0; slot < kInputSlots; ++slot)
-      for (const ValueId id : node.inputs) call.inputs[slot].push_back(address(program, id, slot));
-    for (const ValueId id : node.outputs) call.outputs.push_back(address(program, id));
+      for (const ValueId id : node.inputs)
+        call.inputs[slot].push_back(address(arena_.data(), program, id, slot));
+    for (const ValueId id : node.outputs) call.outputs.push_back(address(arena_.data(), program, id));
     call.scratch = arena_.data() + plan_.arena.programs[program].scratch_offsets[n];
-    call.padding = padding_of(program, node);
+    call.padding = padding_of_outputs(arena_.data(), program, node);
     ready.calls.push_back(std::move(call));
   }
-}
-
-std::vector<CudaExecutor::Padding> CudaExecutor::padding_of(std::size_t program, const Node& node) const {
-  std::vector<Padding> padding;
-  for (const ValueId id : node.outputs) {
-    const Value& value = plan_.programs[program].graph.value(id);
-    std::size_t rows = 1, rest = value.desc.num_bytes();
-    for (std::size_t d = 0; d < value.desc.dims.size(); ++d) {
-      const auto extent = static_cast<std::size_t>(value.desc.dims[d].extent);
-      const std::size_t inner = rest / extent;
-      const auto num_valid =
-          static_cast<std::size_t>(range_of(value, d, plan_.mesh, coordinates()).num_valid);
-      if (num_valid < extent) padding.push_back({address(program, id), rows, rest, num_valid * inner});
-      rows *= extent;
-      rest = inner;
-    }
-  }
-  return padding;
 }
 
 void CudaExecutor::prepare_inputs() {
@@ -170,7 +141,7 @@ void CudaExecutor::queue(const Program& program, std::size_t slot) {
                    .outputs = call.outputs,
                    .scratch = call.scratch,
                    .stream = stream.get()});
-      for (const Padding& p : call.padding)  // sums over a padded axis count on zeros
+      for (const Padding& p : call.padding)
         TAKT_CUDA(
             cudaMemset2DAsync(p.data + p.first, p.columns, 0, p.columns - p.first, p.rows, stream.get()));
     });
@@ -187,22 +158,26 @@ void CudaExecutor::run(const Action& action) {
   }
 }
 
-void CudaExecutor::record(Program& program, std::size_t slot) {
-  program.graphs[slot].emplace(context_.compute_stream(), [&] { queue(program, slot); });
-  if (gpus_) program.collectives = gpus()->take_captured();
-}
-
 void CudaExecutor::run_program(const Action& action) {
   const auto slot = static_cast<std::size_t>(action.micro_batch % kInputSlots);
   last_program_ = static_cast<std::size_t>(action.program);
   Program& program = programs_.at(last_program_);
   if (!program.graphs[slot]) record(program, slot);
+  if (gpus_) gpus()->require_peers();
   for (const std::string& name : program.inputs)
     input(name, action.micro_batch).begin_use(context_.compute_stream());
   program.graphs[slot]->launch(context_.compute_stream());
   if (gpus_) gpus()->note_launched(program.collectives, context_.compute_stream().get());
   for (const std::string& name : program.inputs)
     input(name, action.micro_batch).end_use(context_.compute_stream());
+}
+
+// Ranks compare what they have recorded before any of it runs, so that calls that do not fit never meet on the GPUs.
+void CudaExecutor::record(Program& program, std::size_t slot) {
+  program.graphs[slot].emplace(context_.compute_stream(), [&] { queue(program, slot); });
+  if (!gpus_) return;
+  program.collectives = gpus()->take_captured();
+  groups_.for_each([](Communicator& group) { dynamic_cast<DeviceCommunicator&>(group).compare_calls(); });
 }
 
 void CudaExecutor::clear_accumulators() {

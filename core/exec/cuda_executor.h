@@ -52,11 +52,6 @@ class CudaExecutor final : public Executor {
   std::int64_t num_waits() const { return num_waits_; }
 
  private:
-  // Padding of an output on this rank, seen as [rows, columns] in bytes: columns from `first` on do not exist globally.
-  struct Padding {
-    std::byte* data = nullptr;
-    std::size_t rows = 0, columns = 0, first = 0;
-  };
   // A node, ready to be queued. `awaits`: the call that is done here; its index, or -1.
   struct Call {
     Kernel kernel;
@@ -83,14 +78,12 @@ class CudaExecutor final : public Executor {
   void prepare_program(std::size_t program);
   void prepare_inputs();
   void list_accumulators();
-  std::byte* address(std::size_t program, ValueId value, std::size_t slot = 0) const;
-  std::vector<Padding> padding_of(std::size_t program, const Node& node) const;
   // Queues all calls of a program; collectives fork off the computing stream and join it again.
   void queue(const Program& program, std::size_t slot);
+  void record(Program& program, std::size_t slot);
   void run_program(const Action& action);
   void clear_accumulators();
   std::byte* storage(std::string_view name, std::size_t first, std::size_t num_bytes) const;
-  void record(Program& program, std::size_t slot);
   // Null: one rank.
   DeviceCommunicator* gpus() const;
   // Waits for all that is queued on the computing stream; notices peers that fail meanwhile.

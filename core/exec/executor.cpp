@@ -1,10 +1,37 @@
 // What all executors do alike.
 #include "core/exec/executor.h"
 
+#include "core/passes/shard_ranges.h"
+
 namespace takt {
 
 void Executor::run(std::span<const Action> actions) {
   for (const Action& action : actions) run(action);
+}
+
+std::byte* Executor::address(std::byte* arena, std::size_t program, ValueId id, std::size_t slot) const {
+  std::byte* first = arena + plan_.arena.programs[program].value_offsets[static_cast<std::size_t>(id.index)];
+  const Value& value = plan_.programs[program].graph.value(id);
+  if (slot == 0 || value.role != Role::kInput) return first;
+  return first + slot * plan_.arena.persistents.at(value.name).slot_stride;
+}
+
+KernelNode Executor::kernel_node(const Graph& graph, const Node& node, const MeshGroups& groups) const {
+  KernelNode view{graph.args_of(node)};
+  view.ranges = axis_ranges(graph, node, plan_.mesh, coordinates());
+  view.num_threads = plan_.device.num_threads;
+  if (node.op->needs_group) view.group = &groups.of(node.mesh_axes);
+  return view;
+}
+
+std::vector<Padding> Executor::padding_of_outputs(std::byte* arena, std::size_t program,
+                                                  const Node& node) const {
+  std::vector<Padding> all;
+  for (const ValueId id : node.outputs)
+    for (const Padding& padding : padding_of(plan_.programs[program].graph.value(id),
+                                             address(arena, program, id), plan_.mesh, coordinates()))
+      all.push_back(padding);
+  return all;
 }
 
 Snapshot Executor::snapshot() const {

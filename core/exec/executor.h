@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/exec/mesh_groups.h"
+#include "core/exec/padding.h"
 #include "core/passes/step_plan.h"
 
 namespace takt {
@@ -48,6 +50,13 @@ class Executor {
  protected:
   // `plan` is borrowed and must outlive the executor.
   Executor(const StepPlan& plan, int rank) : plan_(plan), coordinates_(plan.mesh.coordinates(rank)) {}
+
+  // Where a value of a program lies in an arena that begins at `arena`; an input in one of its slots.
+  std::byte* address(std::byte* arena, std::size_t program, ValueId value, std::size_t slot = 0) const;
+  // A node as its kernel is prepared, but for what the device adds.
+  KernelNode kernel_node(const Graph& graph, const Node& node, const MeshGroups& groups) const;
+  // Of all outputs of a node.
+  std::vector<Padding> padding_of_outputs(std::byte* arena, std::size_t program, const Node& node) const;
 
   const StepPlan& plan_;
 

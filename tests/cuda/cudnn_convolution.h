@@ -21,6 +21,25 @@ struct ConvolutionShape {
   }
 };
 
+struct ConvolutionNames {
+  cudnnBackendDescriptorType_t type;
+  cudnnBackendAttributeName_t x, w, y, window, alpha, beta;
+};
+inline constexpr ConvolutionNames kConvolutionNames[] = {
+    {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
+    {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
+    {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
+};  // by Convolution
+
 // Tensors in the order x, w, y, or their gradients.
 inline CudnnGraph convolution_graph(Convolution kind, const ConvolutionShape& s) {
   CudnnGraph g;
@@ -34,33 +53,7 @@ inline CudnnGraph convolution_graph(Convolution kind, const ConvolutionShape& s)
       .set(CUDNN_ATTR_CONVOLUTION_DILATIONS, dilation)
       .set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, stride)
       .finalize();
-  struct Names {
-    cudnnBackendDescriptorType_t type;
-    cudnnBackendAttributeName_t x, w, y, window, alpha, beta;
-  };
-  const Names names = kind == Convolution::kForward
-                          ? Names{CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA}
-                      : kind == Convolution::kDataGradient
-                          ? Names{CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA}
-                          : Names{CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
-                                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA};
+  const ConvolutionNames& names = kConvolutionNames[static_cast<int>(kind)];
   CudnnDescriptor operation(names.type);
   operation.set(names.x, g.tensor(s.x(), s.strides(s.x()), to_cudnn(s.dtype)).descriptor)
       .set(names.w, g.tensor(s.w(), s.strides(s.w()), to_cudnn(s.dtype)).descriptor)

@@ -100,7 +100,6 @@ class NcclContract : public EmulatedRanks,
 
 TEST_P(NcclContract, Holds) {
   const auto& [num_ranks, check] = GetParam();
-  if (std::string(check.name) == "ReducingBf16IsAnErrorThatNamesIt") GTEST_SKIP() << "NCCL reduces bf16";
   run_gpu_ranks(num_ranks, {.check = takt::NcclSettings::Check::kEachCall},
                 [&](Communicator&, DeviceCommunicator& comm) {
                   Staged staged(comm);
@@ -108,8 +107,17 @@ TEST_P(NcclContract, Holds) {
                 });
 }
 
+// All but one: NCCL reduces bf16.
+std::vector<contract::Check> checks() {
+  std::vector<contract::Check> all(std::begin(contract::kChecks), std::end(contract::kChecks));
+  std::erase_if(all, [](const contract::Check& check) {
+    return std::string(check.name) == "ReducingBf16IsAnErrorThatNamesIt";
+  });
+  return all;
+}
+
 INSTANTIATE_TEST_SUITE_P(Nccl, NcclContract,
-                         testing::Combine(testing::Values(1, 2, 4, 8), testing::ValuesIn(contract::kChecks)),
+                         testing::Combine(testing::Values(1, 2, 4, 8), testing::ValuesIn(checks())),
                          [](const auto& chosen) {
                            return concat(std::get<1>(chosen.param).name, "On", std::get<0>(chosen.param));
                          });

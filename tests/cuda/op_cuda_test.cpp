@@ -397,7 +397,7 @@ TEST(OpCudaSizes, ProductsOfAnyShape) {
 }
 
 // Kernels of the same node give the same bits, however often they run.
-TEST(OpCuda, GivesTheSameBitsInEveryRun) {
+TEST(OpCudaSizes, GivesTheSameBitsInEveryRun) {
   const TensorDesc tokens{{{"batch", 3000}}, DType::kI32};
   const Use use{.name = "gradient",
                 .op = embedding_grad_op(),

@@ -125,7 +125,7 @@ TEST_F(CudnnDouble, RunsAGraphOnItsStreamAndCapturesIt) {
   EXPECT_DNN(cudnnSetStream(handle_, stream));
   Exponential exponential(handle_);
   const DeviceBuffer<float> x(counting(32, -16)), y(32),
-      workspace(static_cast<std::size_t>(exponential.workspace_bytes()) / 4);
+      workspace(std::vector<float>(static_cast<std::size_t>(exponential.workspace_bytes()) / 4, 1.0f));
   EXPECT_DNN(exponential.run({1, 2}, {x.get(), y.get()}, workspace.get()));
   EXPECT_CUDA(cudaStreamSynchronize(stream));
   for (int i = 0; i < 32; ++i)

@@ -108,8 +108,9 @@ ncclResult_t Comm::init(uint64_t hash_of_ids) {
     const Lock lock(known().mutex);
     known().comms.push_back(weak_from_this());
   }
-  if (!settle_on_host("ncclCommInitRank", hash_of_ids)) return why_not();
-  if (rank() == 0) region_->unlink_name();
+  const bool all_came = settle_on_host("ncclCommInitRank", hash_of_ids);
+  if (rank() == 0 || !all_came) region_->unlink_name();
+  if (!all_came) return why_not();
   std::set<std::pair<int, int>> devices;
   bool is_one_process = true, is_shared = false;
   for (int other = 0; other < num_ranks(); ++other) {
