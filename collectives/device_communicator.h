@@ -7,8 +7,11 @@
 
 #include <cstddef>
 #include <functional>
+#include <span>
+#include <vector>
 
 #include "collectives/communicator.h"
+#include "collectives/signature.h"
 
 namespace takt {
 
@@ -36,6 +39,11 @@ class DeviceCommunicator : public Communicator {
   // groups of this rank, as the settings say. Every rank calls it with the same size, before the calls that use the
   // memory, which outlives the communicators.
   virtual void register_memory(void* memory, std::size_t num_bytes) = 0;
+
+  // The calls of this rank, on any of its communicators, that were captured since this was last asked: those of one graph.
+  virtual std::vector<Signature> take_captured() = 0;
+  // A graph with these calls was launched on `stream`: from now on they have the deadline of calls that were queued.
+  virtual void note_launched(std::span<const Signature> calls, StreamHandle stream) = 0;
 
   // Waits on the host for all that is queued on `stream`. Throws kPeer, naming a call, if a peer failed or did not come
   // within the deadline, and then waits no longer.

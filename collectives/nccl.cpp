@@ -206,6 +206,11 @@ void NcclCommunicator::register_memory(void* memory, std::size_t num_bytes) {
   rank_->register_memory(memory, num_bytes);
 }
 
+void NcclCommunicator::note_launched(std::span<const Signature> calls, StreamHandle stream) {
+  if (calls.empty()) return;
+  rank_->monitor().track(calls.front(), calls.size(), stream_of({.value = {}, .stream = stream}));
+}
+
 void NcclCommunicator::wait(StreamHandle stream) {
   rank_->wait(stream_of({.value = {}, .stream = stream}));
 }

@@ -46,6 +46,8 @@ class NcclCommunicator final : public DeviceCommunicator {
   void connect() override;
   void launch_together(const std::function<void()>& calls) override { rank_->launch_together(calls); }
   void register_memory(void* memory, std::size_t num_bytes) override;
+  std::vector<Signature> take_captured() override { return rank_->take_captured(); }
+  void note_launched(std::span<const Signature> calls, StreamHandle stream) override;
   void wait(StreamHandle stream) override;
   void compare_calls() override;
   void require_peers() override { rank_->monitor().require_peers(); }

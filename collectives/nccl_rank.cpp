@@ -90,12 +90,13 @@ void NcclRank::launch_phase(int phase) {
            [&] { monitor_.settle(*connection, "launching", settings_.call_timeout_s); });
 }
 
-// One event a stream. Calls that are captured run later, or never, and are not ours to wait for.
+// One event a stream. Calls that are captured run with the graph, if ever.
 void NcclRank::track_launched() {
   for (std::size_t i = 0; i < calls_.size(); ++i) {
     const cudaStream_t stream = calls_[i].stream;
     const auto is_on_stream = [&](const NcclCall& call) { return call.stream == stream; };
     const auto begin = calls_.begin() + static_cast<std::ptrdiff_t>(i);
+    if (is_capturing(stream)) captured_.push_back(calls_[i].signature);
     if (std::any_of(calls_.begin(), begin, is_on_stream) || is_capturing(stream)) continue;
     const auto num_calls = static_cast<std::size_t>(std::count_if(begin, calls_.end(), is_on_stream));
     monitor_.track(calls_[i].signature, num_calls, stream);

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <functional>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "collectives/nccl_monitor.h"
@@ -39,6 +40,8 @@ class NcclRank {
   // Launches the call, or keeps it for the launch that it is part of.
   void queue(const NcclCall& call);
   void launch_together(const std::function<void()>& calls);
+  // See DeviceCommunicator.
+  std::vector<Signature> take_captured() { return std::exchange(captured_, {}); }
 
   // Makes `connection` by `start`, which gives NCCL a place for the handle. parent: null for the first one of the run.
   void connect(NcclConnection& connection, const NcclConnection* parent,
@@ -67,6 +70,7 @@ class NcclRank {
   std::vector<NcclConnection*> connections_;  // that are made, in order
   int depth_ = 0;                             // of launch_together
   std::vector<NcclCall> calls_;               // to be launched
+  std::vector<Signature> captured_;           // part of a graph that nobody has asked about
   NcclMonitor monitor_;                       // last: its thread uses nothing of the above but the settings
 };
 

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <set>
 
-#include "collectives/device_communicator.h"
 #include "collectives/nccl.h"
 #include "collectives/registry.h"
 #include "core/device/cuda/nvtx.h"
@@ -53,13 +53,19 @@ CudaExecutor::CudaExecutor(const StepPlan& plan, Communicator& world, const Cuda
   context_.synchronize();
 }
 
-CudaExecutor::~CudaExecutor() = default;
+// What is queued uses the arena still, and may wait for peers that never come.
+CudaExecutor::~CudaExecutor() {
+  if (gpus_ && std::uncaught_exceptions() > num_exceptions_) gpus()->abandon();
+  try {
+    context_.synchronize();
+  } catch (const Error&) {  // a device that is broken runs nothing more
+  }
+}
 
 // A group's connections are made before a graph is recorded: inside, nothing may wait.
 void CudaExecutor::connect_groups() {
   if (!gpus_) return;
-  auto& gpus = dynamic_cast<DeviceCommunicator&>(*gpus_);
-  gpus.register_memory(arena_.data(), arena_.num_bytes());
+  gpus()->register_memory(arena_.data(), arena_.num_bytes());
   groups_.for_each([](Communicator& group) { dynamic_cast<DeviceCommunicator&>(group).connect(); });
 }
 
@@ -157,10 +163,11 @@ void CudaExecutor::run_program(const Action& action) {
   last_program_ = static_cast<std::size_t>(action.program);
   Program& program = programs_.at(last_program_);
   if (!program.graphs[slot]) record(program, slot);
-  if (gpus_) dynamic_cast<DeviceCommunicator&>(*gpus_).require_peers();
+  if (gpus_) gpus()->require_peers();
   for (const std::string& name : program.inputs)
     input(name, action.micro_batch).begin_use(context_.compute_stream());
   program.graphs[slot]->launch(context_.compute_stream());
+  if (gpus_) gpus()->note_launched(program.collectives, context_.compute_stream().get());
   for (const std::string& name : program.inputs)
     input(name, action.micro_batch).end_use(context_.compute_stream());
 }
@@ -169,6 +176,7 @@ void CudaExecutor::run_program(const Action& action) {
 void CudaExecutor::record(Program& program, std::size_t slot) {
   program.graphs[slot].emplace(context_.compute_stream(), [&] { queue(program, slot); });
   if (!gpus_) return;
+  program.collectives = gpus()->take_captured();
   groups_.for_each([](Communicator& group) { dynamic_cast<DeviceCommunicator&>(group).compare_calls(); });
 }
 
@@ -188,9 +196,13 @@ std::byte* CudaExecutor::storage(std::string_view name, std::size_t first, std::
   return arena_.data() + at.offset + first;
 }
 
+DeviceCommunicator* CudaExecutor::gpus() const {
+  return dynamic_cast<DeviceCommunicator*>(gpus_.get());
+}
+
 void CudaExecutor::wait() const {
   if (gpus_)
-    dynamic_cast<DeviceCommunicator&>(*gpus_).wait(context_.compute_stream().get());
+    gpus()->wait(context_.compute_stream().get());
   else
     context_.compute_stream().synchronize();
 }

@@ -2,12 +2,13 @@
 #pragma once
 
 #include <array>
+#include <exception>
 #include <map>
 #include <memory>
 #include <optional>
 #include <vector>
 
-#include "collectives/communicator.h"
+#include "collectives/device_communicator.h"
 #include "collectives/nccl_settings.h"
 #include "collectives/signature.h"
 #include "core/device/cuda/arena.h"
@@ -66,6 +67,7 @@ class CudaExecutor final : public Executor {
     std::vector<Call> calls;
     std::vector<std::string> inputs;  // that it reads
     std::array<std::optional<CudaGraph>, kInputSlots> graphs;
+    std::vector<Signature> collectives;  // of a graph, once there is one
   };
   struct Run {
     std::byte* data = nullptr;
@@ -82,6 +84,8 @@ class CudaExecutor final : public Executor {
   void run_program(const Action& action);
   void clear_accumulators();
   std::byte* storage(std::string_view name, std::size_t first, std::size_t num_bytes) const;
+  // Null: one rank.
+  DeviceCommunicator* gpus() const;
   // Waits for all that is queued on the computing stream; notices peers that fail meanwhile.
   void wait() const;
   InputSlot& input(const std::string& name, int micro_batch);
@@ -98,6 +102,7 @@ class CudaExecutor final : public Executor {
   mutable PinnedBuffer staging_;
   std::size_t last_program_ = 0;
   std::int64_t num_waits_ = 0;
+  int num_exceptions_ = std::uncaught_exceptions();
 };
 
 }  // namespace takt

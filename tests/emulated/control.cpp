@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <map>
 #include <optional>
+#include <set>
+#include <utility>
 
 #include "tests/emulated/counters.h"
 #include "tests/emulated/device.h"
@@ -22,8 +24,6 @@ struct Fault {
   uint64_t after = 0;
 };
 
-constexpr uint64_t kNone = ~uint64_t{0};
-
 // Never destroyed: workers outlive main.
 struct Control {
   Settings settings;
@@ -32,8 +32,7 @@ struct Control {
   std::multimap<std::string, Fault, std::less<>> faults;
   std::atomic<std::size_t> num_faults{0};
   std::array<std::atomic<uint64_t>, kMaxDevices + 1> num_waits = {};  // by device; the last: of all
-  std::atomic<uint64_t> skipped_wait{kNone};
-  std::atomic<int> skipped_device{-1};
+  std::set<std::pair<int, uint64_t>> skipped_waits;                   // device, or -1; number
 };
 
 template <class T>
@@ -185,20 +184,21 @@ std::optional<int> injected_fault(std::string_view call) {
 }
 
 void skip_wait(uint64_t n, int device) {
-  control().skipped_device = device;
-  control().skipped_wait = num_waits_of(device) + n;
+  const Lock lock(control().mutex);
+  control().skipped_waits.emplace(device, num_waits_of(device) + n);
 }
 void skip_no_wait() {
-  control().skipped_wait = kNone;
+  const Lock lock(control().mutex);
+  control().skipped_waits.clear();
 }
 uint64_t num_waits(int device) {
   return num_waits_of(device);
 }
 bool next_wait_is_skipped(int device) {
   const uint64_t of_device = num_waits_of(device)++, of_all = num_waits_of(-1)++;
-  const int skipped = control().skipped_device;
-  if (skipped >= 0 && skipped != device) return false;
-  return (skipped >= 0 ? of_device : of_all) == control().skipped_wait;
+  const Lock lock(control().mutex);
+  const auto& skipped = control().skipped_waits;
+  return skipped.contains({device, of_device}) || skipped.contains({-1, of_all});
 }
 
 }  // namespace takt::emulated

@@ -1,0 +1,170 @@
+// Trainings on GPUs of which one fails: every rank ends in time, and says why.
+#include <gmock/gmock.h>
+#include <nccl.h>
+
+#include <map>
+#include <mutex>
+
+#include "tests/cuda/cuda_test.h"
+#include "tests/cuda/small_training.h"
+#include "tests/emulated/control.h"
+#include "tests/emulated/nccl_control.h"
+
+namespace takt {
+namespace {
+
+using emulated::NcclFault;
+using testing::AllOf;
+using testing::HasSubstr;
+
+using Failures = std::map<int, Error>;  // by rank
+
+// Two ranks whose optimizer is sharded, so that their steps have every kind of call: sums of gradients that are cut,
+// weights that are put together again, one sum over all.
+SmallTraining training_of() {
+  SmallTraining training{.step = {.global_batch = 4, .micro_batch = 1, .steps = 2, .grad_clip = 0.8},
+                         .data = 2,
+                         .num_steps = 2,
+                         // A deadline that a busy machine keeps and a test can wait for.
+                         .nccl = {.connect_timeout_s = 4, .call_timeout_s = 4}};
+  training.step.shard = Shard::kOptimizer;
+  training.step.bucket_bytes = 2000;
+  training.step.overlap = {.joins_update = true, .extra_bytes = 1 << 20};
+  return training;
+}
+
+class CudaFaults : public CudaTest {
+ protected:
+  void SetUp() override {
+    CudaTest::SetUp();
+    emulated::reset_nccl();
+    before_ = emulated::counters();
+    num_communicators_ = emulated::live_communicators().size();  // of devices that earlier tests broke
+  }
+  // Whatever went wrong, nothing is left behind, unless a test says so.
+  void TearDown() override {
+    emulated::reset();
+    emulated::reset_nccl();
+    if (!leaves_nothing_) return;
+    EXPECT_EQ(emulated::live_communicators().size(), num_communicators_);
+    const emulated::Counters after = emulated::counters();
+    EXPECT_EQ(after.num_live_allocations, before_.num_live_allocations);
+    EXPECT_EQ(after.live_bytes, before_.live_bytes);
+    EXPECT_EQ(after.num_live_streams, before_.num_live_streams);
+    EXPECT_EQ(after.num_live_events, before_.num_live_events);
+    EXPECT_EQ(after.num_live_graphs, before_.num_live_graphs);
+  }
+
+  Failures failures() {
+    Failures failures;
+    std::mutex mutex;
+    run_ranks(run_.num_ranks(), [&](Communicator& world) {
+      try {
+        run_.on_rank(world);
+      } catch (const Error& error) {
+        const std::lock_guard lock(mutex);
+        failures.emplace(world.rank(), error);
+      }
+    });
+    return failures;
+  }
+
+  const SmallRun run_{small_mlp({.layers = 1, .embed = 8, .mlp = 10}), training_of(), DeviceKind::kCuda};
+  emulated::Counters before_;
+  std::size_t num_communicators_ = 0;
+  bool leaves_nothing_ = true;
+};
+
+TEST_F(CudaFaults, ATrainingLeavesNothingBehind) {
+  EXPECT_TRUE(failures().empty());
+  EXPECT_EQ(emulated::all_diagnoses(), "");
+}
+
+// At the recording of a graph, or before.
+TEST_F(CudaFaults, ACallThatFailsEndsAllRanks) {
+  for (const char* const call : {"ncclReduceScatter", "ncclAllGather", "ncclAllReduce"}) {
+    SCOPED_TRACE(call);
+    emulated::inject_nccl({.call = call, .device = 1, .after = 1, .code = ncclSystemError});
+    const Failures found = failures();
+    ASSERT_EQ(found.size(), 2u);
+    EXPECT_EQ(found.at(0).fault(), Fault::kPeer);
+    EXPECT_EQ(found.at(1).fault(), Fault::kPeer);
+    EXPECT_EQ(found.at(1).exit_code(), 79);
+    EXPECT_THAT(found.at(1).what(),
+                AllOf(HasSubstr("node '"), HasSubstr("in group data"), HasSubstr("unhandled system error")));
+    emulated::reset_nccl();
+  }
+}
+
+TEST_F(CudaFaults, ACallThatNeverFinishesEndsAllRanks) {
+  for (const char* const call : {"ncclReduceScatter", "ncclAllGather"}) {
+    SCOPED_TRACE(call);
+    emulated::inject_nccl({.call = call, .device = 1, .after = 2, .how = NcclFault::How::kNeverFinishes});
+    const Failures found = failures();
+    ASSERT_EQ(found.size(), 2u);
+    for (const auto& [rank, error] : found) {
+      EXPECT_EQ(error.fault(), Fault::kPeer);
+      EXPECT_THAT(error.what(), AllOf(HasSubstr("in group data"), HasSubstr("has not finished within 4 s")));
+    }
+    emulated::reset_nccl();
+  }
+}
+
+TEST_F(CudaFaults, AnAsynchronousErrorEndsAllRanks) {
+  emulated::inject_nccl(
+      {.call = "ncclReduceScatter", .device = 0, .how = NcclFault::How::kBreaks, .code = ncclRemoteError});
+  const Failures found = failures();
+  ASSERT_EQ(found.size(), 2u);
+  for (const auto& [rank, error] : found) EXPECT_EQ(error.fault(), Fault::kPeer);
+  // Either rank may be the first to meet it.
+  EXPECT_THAT(concat(found.at(0).what(), found.at(1).what()), HasSubstr("group data[0]"));
+}
+
+// The emulator breaks one of the two devices; its rank knows the reason, the other one only that it waits.
+TEST_F(CudaFaults, ABrokenDeviceEndsAllRanks) {
+  for (const auto& [code, fault, text] :
+       {std::tuple(cudaErrorIllegalAddress, Fault::kBug, "cudaErrorIllegalAddress"),
+        {cudaErrorECCUncorrectable, Fault::kCorruption, "cudaErrorECCUncorrectable"}}) {
+    SCOPED_TRACE(text);
+    emulated::inject("kernel.run", code, 30);
+    const Failures found = failures();
+    ASSERT_EQ(found.size(), 2u);
+    const int broken = found.at(0).fault() == fault ? 0 : 1;
+    EXPECT_EQ(found.at(broken).fault(), fault);
+    EXPECT_THAT(found.at(broken).what(), HasSubstr(text));
+    EXPECT_EQ(found.at(1 - broken).fault(), Fault::kPeer);
+    emulated::reset();
+    leaves_nothing_ = false;  // a broken device frees nothing: that ends with the process
+  }
+}
+
+TEST_F(CudaFaults, APlanThatDoesNotFitSaysWhatItNeeds) {
+  emulated::Settings settings = emulated::settings();
+  settings.memory_bytes = run_.plan().arena.num_bytes() / 2;
+  emulated::configure(settings);
+  const Failures found = failures();
+  ASSERT_EQ(found.size(), 2u);
+  for (const auto& [rank, error] : found) {
+    EXPECT_EQ(error.fault(), Fault::kMemory);
+    EXPECT_EQ(error.exit_code(), 71);
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("the arena needs"), HasSubstr("are free on this GPU")));
+  }
+}
+
+TEST_F(CudaFaults, AGpuThatIsUsedByOthersEndsAllRanks) {
+  emulated::Settings settings = emulated::settings();
+  settings.memory_bytes = 2 * run_.plan().arena.num_bytes();
+  emulated::configure(settings);
+  TAKT_CUDA(cudaSetDevice(1));
+  void* of_others = nullptr;
+  TAKT_CUDA(cudaMalloc(&of_others, settings.memory_bytes * 3 / 4));
+  const Failures found = failures();
+  cudaFree(of_others);
+  cudaSetDevice(0);
+  ASSERT_EQ(found.size(), 2u);
+  EXPECT_EQ(found.at(1).fault(), Fault::kMemory);
+  EXPECT_EQ(found.at(0).fault(), Fault::kPeer);
+}
+
+}  // namespace
+}  // namespace takt
