@@ -98,7 +98,8 @@ std::size_t packed(std::vector<Block*> blocks, std::size_t num_times) {
 }
 
 ProgramMemory plan_program(const Graph& graph, const Lifetimes& lives, const ArenaPlan& arena) {
-  ProgramMemory memory{.num_bytes = lives.num_bytes};
+  ProgramMemory memory;
+  memory.num_bytes = lives.num_bytes;
   for (std::size_t v = 0; v < graph.values().size(); ++v) {
     const std::size_t root = lives.storages[v];
     const Value& owner = graph.values()[root];

@@ -205,7 +205,12 @@ class Writer {
  public:
   Writer(const Graph& graph, const std::vector<Window>& windows)
       : graph_(graph), rewriter_(graph), windows_(windows), starts_(windows.size()), dones_(windows.size()) {
-    for (std::size_t w = 0; w < windows.size(); ++w) starts_[w] = dones_[w] = &windows[w];
+    std::size_t num_values = graph.values().size();
+    for (std::size_t w = 0; w < windows.size(); ++w) {
+      starts_[w] = dones_[w] = &windows[w];
+      num_values += graph.node({windows[w].node}).outputs.size();
+    }
+    rewriter_.graph().reserve(num_values, graph.nodes().size() + windows.size());
     std::stable_sort(starts_.begin(), starts_.end(),
                      [](const Window* a, const Window* b) { return a->start < b->start; });
     std::stable_sort(dones_.begin(), dones_.end(),
