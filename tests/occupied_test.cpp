@@ -43,7 +43,8 @@ TEST(Occupied, FindsWhatALookAtEveryBlockFinds) {
       ASSERT_EQ(occupied.lowest_free(first, last, num_bytes), wanted)
           << "block " << i << " of " << num_times << " times";
       // Now and then beside the lowest place, so that there are gaps of all kinds.
-      const std::size_t offset = below(4) == 0 ? lowest_free(blocks, first, last, num_bytes + 10) + 5 : wanted;
+      const std::size_t offset =
+          below(4) == 0 ? lowest_free(blocks, first, last, num_bytes + 10) + 5 : wanted;
       occupied.take(first, last, offset, num_bytes);
       blocks.push_back({first, last, offset, offset + num_bytes});
     }

@@ -32,7 +32,8 @@ const std::vector<Attrs::Entry>& Attrs::entries() const {
 }
 
 std::vector<Attrs::Entry>& Attrs::entries() {
-  if (entries_.use_count() != 1) entries_ = std::make_shared<std::vector<Entry>>(std::as_const(*this).entries());
+  if (entries_.use_count() != 1)
+    entries_ = std::make_shared<std::vector<Entry>>(std::as_const(*this).entries());
   return *entries_;
 }
 

@@ -9,10 +9,7 @@ namespace {
 class Reordering {
  public:
   explicit Reordering(const Graph& graph)
-      : graph_(graph),
-        users_(graph),
-        is_early_(graph.nodes().size()),
-        num_missing_(graph.nodes().size()) {
+      : graph_(graph), users_(graph), is_early_(graph.nodes().size()), num_missing_(graph.nodes().size()) {
     for (const ValueId id : graph.outputs()) outputs_.push_back(id.index);
     std::sort(outputs_.begin(), outputs_.end());
     for (std::size_t n = graph.nodes().size(); n-- > 0;) {

@@ -93,8 +93,8 @@ class MemoryReplay {
     };
     for (const ValueId id : node.inputs)
       if (!overwritten(id)) read(id, node);
-    TAKT_ASSERT(bytes_.are_of(memory_.scratch_offsets[n], scratch_[n], scratch_of(n)), "program ", program_, ": the scratch of '", node.name,
-                "' has been overwritten before the collective is done");
+    TAKT_ASSERT(bytes_.are_of(memory_.scratch_offsets[n], scratch_[n], scratch_of(n)), "program ", program_,
+                ": the scratch of '", node.name, "' has been overwritten before the collective is done");
   }
 
   std::string_view program_;

@@ -355,10 +355,8 @@ class Parallelizer {
     node.inputs = {local};
     node.tag = local_.tag();
     local_.append_placed(std::move(node));
-    return local_.add_output({.name = value.name,
-                              .desc = step.desc,
-                              .global_dims = value.desc.dims,
-                              .placement = step.after});
+    return local_.add_output(
+        {.name = value.name, .desc = step.desc, .global_dims = value.desc.dims, .placement = step.after});
   }
 
   const Graph& global_;

@@ -301,8 +301,7 @@ class Scheduler {
     constexpr int kTries = 3;
     std::int64_t alive = peak_of(blocking) + extra_bytes_, allowed = alive;
     for (int i = 0; i < kTries; ++i) {
-      Scheduled result =
-          written(graph, scratch, WindowPlanner(graph, mesh_, lives, alive).longest());
+      Scheduled result = written(graph, scratch, WindowPlanner(graph, mesh_, lives, alive).longest());
       const auto needed = static_cast<std::int64_t>(result.lives.num_bytes);
       if (i == 0 && needed > allowed) {
         pack(blocking);
