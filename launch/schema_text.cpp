@@ -1,6 +1,7 @@
 // The table of keys as people read it: a list for terminals, and docs/job.md.
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include "core/train/job_task.h"
 #include "launch/schema.h"
 
 namespace takt {
@@ -10,6 +11,12 @@ std::string escaped_for_markdown(std::string_view text) {
   std::string escaped;
   for (const char c : text) escaped += c == '|' ? std::string("\\|") : std::string(1, c);
   return escaped;
+}
+
+// "gpt: Attention heads." where not all models read the key.
+std::string help_of(const JobKey& key) {
+  if (key.models.empty() || key.models.size() == task_registry().size()) return key.help;
+  return fmt::format("{}: {}", fmt::join(key.models, ", "), key.help);
 }
 
 constexpr std::string_view kIntroduction =
@@ -36,8 +43,8 @@ std::string job_keys_text() {
       text += section.empty() ? "" : fmt::format("\n[{}]\n", section);
     }
     const std::string name = section.empty() ? key.name : key.name.substr(section.size() + 1);
-    text +=
-        fmt::format("  {:<16} {}\n{:19}{}; default {}\n", name, key.help, "", key.wanted(), key.get(Job{}));
+    text += fmt::format("  {:<16} {}\n{:19}{}; default {}\n", name, help_of(key), "", key.wanted(),
+                        key.get(Job{}));
   }
   return text;
 }
@@ -52,7 +59,7 @@ std::string job_keys_markdown() {
                           section.empty() ? "Top level" : '[' + section + ']');
     }
     text += fmt::format("| `{}` | {} | `{}` | {} |\n", key.name, escaped_for_markdown(key.wanted()),
-                        key.get(Job{}), escaped_for_markdown(key.help));
+                        key.get(Job{}), escaped_for_markdown(help_of(key)));
   }
   return text;
 }

@@ -112,10 +112,10 @@ TEST(Parallelize, DataParallelMicroBatchDoesNotCommunicate) {
 
 // Reducing a gradient would cost more than gathering the few tokens that it comes from, but it is put off to the update.
 TEST(Parallelize, AGradientLargerThanTheTokensIsNotReducedInTheMicroBatch) {
-  Job job = llama_job();
+  GptStep job = llama_job();
   job.model.seq = 1;
   job.model.embed = 512;
-  job.train.global_batch_tokens = 2;
+  job.step.global_batch = 2;
   EXPECT_EQ(describe(collectives_of(plan_for(job, 2, 1), kMicroBatch)), "");
 }
 

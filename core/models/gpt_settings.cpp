@@ -52,7 +52,7 @@ std::vector<Setting> function_settings() {
       {.name = "model.rope_theta",
        .fallback = usual.rope_theta,
        .range = above(0),
-       .help = "llama: base of the rotary wavelengths.",
+       .help = "Base of the rotary wavelengths of llama.",
        .kind_name = "model.family",
        .kinds = {"llama"}},
       norm_eps_setting(),
