@@ -126,7 +126,9 @@ void set_order(std::uint64_t order) {
 bool is_noticed(const SmallRun& run, const Trained& wanted, std::span<const std::uint64_t> skipped) {
   for (std::uint64_t order = 0; order < kNumOrders; ++order) {
     set_order(order);
-    for (const std::uint64_t wait : skipped) emulated::skip_wait(wait, 0);
+    // On all ranks: one alone would start a call early, and wait in it for its peers until its operands are there.
+    for (const std::uint64_t wait : skipped)
+      for (int rank = 0; rank < run.num_ranks(); ++rank) emulated::skip_wait(wait, rank);
     try {
       if (!(run() == wanted) || !emulated::diagnoses().empty()) return true;
     } catch (const Error&) {
