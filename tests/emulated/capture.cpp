@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "tests/emulated/diagnosis.h"
 #include "tests/emulated/event.h"
@@ -221,9 +222,13 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
   return remember(begin_capture(stream, mode));
 }
 
+// Ends it on a broken device too, or what the process captures later would come into it.
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  TAKT_EMULATED_BEGIN("cudaStreamEndCapture");
-  return remember(end_capture(stream, graph));
+  const cudaError_t refused = begin_call("cudaStreamEndCapture");
+  const cudaError_t ended = end_capture(stream, graph);
+  if (refused == cudaSuccess) return remember(ended);
+  if (ended == cudaSuccess) cudaGraphDestroy(std::exchange(*graph, nullptr));
+  return remember(refused);
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {

@@ -151,7 +151,7 @@ ncclResult_t Comm::split(int color, int key, const ncclConfig_t& config, std::sh
 }
 
 void Comm::wait_for_own_work() {
-  while (true) {
+  while (broken(device()) == cudaSuccess) {  // a broken device runs nothing more
     uint64_t num_issued = 0;
     {
       const Lock lock(mutex_);
