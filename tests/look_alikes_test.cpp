@@ -17,6 +17,10 @@ NodeId producer(const Graph& graph, ValueId id) {
   return graph.value(id).producer;
 }
 
+int look_of(const Graph& graph, ValueId id) {
+  return LookAlikes(graph).look_of(id);
+}
+
 TEST(LookAlikes, NamesMakeNoDifference) {
   Graph graph;
   const ValueId a = graph.input("a", rows(4)), b = graph.input("b", rows(4));
@@ -33,7 +37,7 @@ TEST(LookAlikes, RolesShapesAndTypesMakeADifference) {
   for (const ValueId other :
        {graph.parameter("parameter", rows(4), {}), graph.input("taller", rows(5)),
         graph.input("numbers", {rows(4).dims, DType::kI32}), scale(graph, input, 1.0, "computed")})
-    EXPECT_NE(LookAlikes(graph).look_of(input), LookAlikes(graph).look_of(other)) << graph.value(other).name;
+    EXPECT_NE(look_of(graph, input), look_of(graph, other)) << graph.value(other).name;
 }
 
 TEST(LookAlikes, AttributesAndInputsMakeADifference) {
@@ -53,7 +57,9 @@ TEST(LookAlikes, PlacementsMakeADifference) {
   const ValueId a = graph.input("a", rows(4)), b = graph.input("b", rows(4));
   graph.value(a).placement = {AxisPlacement::partial()};
   graph.value(b).placement = {AxisPlacement::replicated()};
-  EXPECT_NE(LookAlikes(graph).look_of(a), LookAlikes(graph).look_of(b));
+  EXPECT_NE(look_of(graph, a), look_of(graph, b));
+  graph.value(b).placement = {AxisPlacement::partial(ReduceOp::kMax)};
+  EXPECT_NE(look_of(graph, a), look_of(graph, b));
 }
 
 // Numbers are dense, every node has the look of the first of its look, and what looks alike is alike.
