@@ -3,10 +3,10 @@
 
 #include <CLI/CLI.hpp>
 #include <iostream>
-#include <set>
+#include <vector>
 
-#include "collectives/bootstrap.h"
 #include "collectives/agree.h"
+#include "collectives/bootstrap.h"
 #include "core/base/units.h"
 #include "core/device/gpu_peaks.h"
 #include "core/device/onednn.h"
@@ -21,11 +21,11 @@
 namespace takt {
 namespace {
 
-const std::set<std::string> kOps = {"matmul", "attention", "copy", "all_reduce"};
+const std::vector<std::string> kOps = {"matmul", "attention", "copy", "all_reduce"};
 
 struct BenchOptions {
   std::string device = "auto";
-  std::vector<std::string> ops = {kOps.begin(), kOps.end()};
+  std::vector<std::string> ops = kOps;
   std::vector<std::string> precisions = {"fp32", "bf16"};
   std::vector<std::int64_t> matmul;     // empty: by device
   std::vector<std::int64_t> attention;  // batch, seq, heads, head_dim; empty: by device
@@ -123,6 +123,15 @@ BenchmarkSet set_of(const std::string& op, const BenchOptions& options, const Be
   return all_reduce_benchmarks(sizes_of(options.all_reduce, "--all-reduce"), num_ranks, device.rank);
 }
 
+std::vector<BenchmarkSet> all_sets(const BenchOptions& options, const BenchDevice& device, int num_ranks) {
+  std::vector<BenchmarkSet> sets;
+  for (const std::string& op : options.ops) {
+    sets.push_back(set_of(op, options, device, num_ranks));
+    set_peaks(sets.back(), device);
+  }
+  return sets;
+}
+
 void time_set(const BenchmarkSet& set, const BenchDevice& device, Communicator& all, BenchReport& report) {
   if (set.benchmarks.empty()) return;
   const std::unique_ptr<Communicator> alone = all.split(all.rank(), "one rank");
@@ -146,11 +155,8 @@ int run(const BenchOptions& given, const CommandContext& context) {
                      .num_hosts = world.num_hosts(),
                      .timing = {.num_samples = options.num_samples},
                      .results = {}};
-  for (const std::string& op : options.ops) {
-    BenchmarkSet set = agree(world.comm(), [&] { return set_of(op, options, device, world.size()); });
-    set_peaks(set, device);
+  for (const BenchmarkSet& set : agree(world.comm(), [&] { return all_sets(options, device, world.size()); }))
     time_set(set, device, world.comm(), report);
-  }
   agree(world.comm(), [&] {
     if (world.rank() != 0) return;
     std::cout << bench_text(report) << std::flush;

@@ -44,9 +44,11 @@ class Lives {
     for (int n = 0; n < num_nodes_; ++n) find_successors(n);
     for (int v = 0; v < static_cast<int>(graph_.values().size()); ++v)
       add_value(v, plan.arena.persistent_bytes);
+    const std::vector<std::size_t> scratch =
+        scratch_of_nodes(graph_, LookAlikes(graph_), plan.mesh, plan.device);
     for (int n = 0; n < num_nodes_; ++n) {
       const Node& node = graph_.nodes()[static_cast<std::size_t>(n)];
-      const std::size_t num_bytes = scratch_bytes(graph_, node, plan.mesh, plan.device.num_threads);
+      const std::size_t num_bytes = scratch[static_cast<std::size_t>(n)];
       if (num_bytes > 0)
         stays_.push_back({"scratch of " + node.name, memory_.scratch_offsets[static_cast<std::size_t>(n)],
                           num_bytes, n, end_[static_cast<std::size_t>(n)]});
@@ -226,10 +228,13 @@ void expect_one_place_for_what_persists(const StepPlan& plan, const std::string&
 
 // Ranges differ from rank to rank; the plan is one for all.
 void expect_scratch_for_every_rank(const StepPlan& plan, const std::string& what) {
-  for (const Program& program : plan.programs)
-    for (const Node& node : program.graph.nodes()) {
+  for (const Program& program : plan.programs) {
+    const std::vector<std::size_t> scratch =
+        scratch_of_nodes(program.graph, LookAlikes(program.graph), plan.mesh, plan.device);
+    for (std::size_t n = 0; n < scratch.size(); ++n) {
+      const Node& node = program.graph.nodes()[n];
       if (node.op->cpu.scratch_bytes == nullptr) continue;
-      const std::size_t planned = scratch_bytes(program.graph, node, plan.mesh, plan.device.num_threads);
+      const std::size_t planned = scratch[n];
       KernelNode view{program.graph.args_of(node)};
       view.num_threads = plan.device.num_threads;
       for (int rank = 0; rank < plan.mesh.num_ranks(); ++rank) {
@@ -238,6 +243,7 @@ void expect_scratch_for_every_rank(const StepPlan& plan, const std::string& what
             << what << ": " << node.name << ", rank " << rank;
       }
     }
+  }
 }
 
 void expect_thrifty(const StepPlan& plan, const std::string& what) {

@@ -47,7 +47,10 @@ class InlineVector {
   const T& back() const { return items_[size_ - 1u]; }
 
   // Each throws kBug where more than N elements would be held.
-  void push_back(const T& item) { insert(end(), item); }
+  void push_back(const T& item) {
+    require_room(size_ + 1u);
+    items_[size_++] = item;
+  }
   void resize(std::size_t size, const T& value = T()) {
     require_room(size);
     for (std::size_t i = size_; i < size; ++i) items_[i] = value;

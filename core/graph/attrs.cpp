@@ -2,6 +2,7 @@
 #include "core/graph/attrs.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -25,17 +26,29 @@ struct Printer {
 
 }  // namespace
 
+const std::vector<Attrs::Entry>& Attrs::entries() const {
+  static const std::vector<Entry> none;
+  return entries_ ? *entries_ : none;
+}
+
+std::vector<Attrs::Entry>& Attrs::entries() {
+  if (entries_.use_count() != 1)
+    entries_ = std::make_shared<std::vector<Entry>>(std::as_const(*this).entries());
+  return *entries_;
+}
+
 void Attrs::set(std::string_view name, Attr value) {
-  const auto place = std::lower_bound(entries_.begin(), entries_.end(), name,
+  std::vector<Entry>& own = entries();
+  const auto place = std::lower_bound(own.begin(), own.end(), name,
                                       [](const Entry& entry, std::string_view n) { return entry.first < n; });
-  if (place != entries_.end() && place->first == name)
+  if (place != own.end() && place->first == name)
     place->second = std::move(value);
   else
-    entries_.emplace(place, name, std::move(value));
+    own.emplace(place, name, std::move(value));
 }
 
 const Attr* Attrs::find(std::string_view name) const {
-  for (const Entry& entry : entries_)
+  for (const Entry& entry : entries())
     if (entry.first == name) return &entry.second;
   return nullptr;
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -15,6 +16,7 @@ namespace takt {
 // Dims are special: when a graph is spread over a mesh, their extents become local like those of the node's output.
 using Attr = std::variant<bool, std::int64_t, double, DType, Axis, std::string, AxisNames, Dims>;
 
+// Copies share their entries until one of them is changed: the nodes of many layers have the same.
 class Attrs {
  public:
   using Entry = std::pair<std::string, Attr>;
@@ -36,15 +38,18 @@ class Attrs {
   const Dims& dims(std::string_view name) const;
 
   // Sorted by name.
-  const std::vector<Entry>& entries() const { return entries_; }
-  std::vector<Entry>& entries() { return entries_; }
-  bool operator==(const Attrs&) const = default;
+  const std::vector<Entry>& entries() const;
+  // To change values; gives these attributes entries of their own.
+  std::vector<Entry>& entries();
+  bool operator==(const Attrs& other) const {
+    return entries_ == other.entries_ || entries() == other.entries();
+  }
 
  private:
   const Attr* find(std::string_view name) const;
   template <class T>
   const T& typed(std::string_view name) const;
-  std::vector<Entry> entries_;  // few: copied often, looked up by comparing
+  std::shared_ptr<std::vector<Entry>> entries_;  // few, looked up by comparing; null: none
 };
 std::string to_string(const Attrs& attrs);  // "{axis=heads, eps=1e-05}"
 

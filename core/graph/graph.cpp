@@ -41,7 +41,7 @@ AxisRange KernelNode::range(const TensorDesc& desc, const Axis& axis) const {
   return {axis, 0, extent, extent};
 }
 
-ValueId Graph::add_value(Value value) {
+ValueId Graph::add_value(Value&& value) {
   if (value.global_dims.empty()) value.global_dims = value.desc.dims;
   const auto index = static_cast<int>(values_.size());
   if (value.role != Role::kIntermediate) outside_.emplace(value.name, index);
@@ -94,15 +94,23 @@ ValueId Graph::add_outside(Value value) {
 }
 
 std::span<const ValueId> Graph::append_placed(Node node, std::vector<Value> outputs) {
-  const NodeId id{static_cast<int>(nodes_.size())};
-  node.outputs.clear();
-  node.outputs.reserve(outputs.size());
-  for (Value& output : outputs) {
-    output.producer = id;
-    node.outputs.push_back(add_value(std::move(output)));
-  }
-  nodes_.push_back(std::move(node));
+  append_placed(std::move(node));
+  nodes_.back().outputs.reserve(outputs.size());
+  for (Value& output : outputs) add_output(std::move(output));
   return nodes_.back().outputs;
+}
+
+NodeId Graph::append_placed(Node node) {
+  nodes_.push_back(std::move(node));
+  nodes_.back().outputs.clear();
+  return {static_cast<int>(nodes_.size()) - 1};
+}
+
+ValueId Graph::add_output(Value&& value) {
+  value.producer = {static_cast<int>(nodes_.size()) - 1};
+  const ValueId id = add_value(std::move(value));
+  nodes_.back().outputs.push_back(id);
+  return id;
 }
 
 const Value& Graph::value(ValueId id) const {
@@ -147,16 +155,23 @@ OpArgs Graph::args_of(const Node& node) const {
 
 void Graph::set_extent(const Axis& axis, std::int64_t extent) {
   const auto set = [&](Dims& dims) {
-    for (Dim& dim : dims)
-      if (dim.axis == axis) dim.extent = extent;
+    const int found = find_axis(dims, axis);
+    if (found >= 0) dims[static_cast<std::size_t>(found)].extent = extent;
+  };
+  const auto has_axis = [&](const Attrs::Entry& entry) {
+    const Dims* dims = std::get_if<Dims>(&entry.second);
+    return dims != nullptr && find_axis(*dims, axis) >= 0;
   };
   for (Value& value : values_) {
     set(value.desc.dims);
     set(value.global_dims);
   }
-  for (Node& node : nodes_)
+  for (Node& node : nodes_) {
+    const std::vector<Attrs::Entry>& entries = std::as_const(node.attrs).entries();
+    if (std::none_of(entries.begin(), entries.end(), has_axis)) continue;
     for (auto& [name, attr] : node.attrs.entries())
       if (Dims* dims = std::get_if<Dims>(&attr)) set(*dims);
+  }
 }
 
 Graph Graph::pruned() const {

@@ -91,6 +91,9 @@ class Graph {
   ValueId add_outside(Value value);
   // Appends a node whose outputs are already described (parallelize and the passes after it).
   std::span<const ValueId> append_placed(Node node, std::vector<Value> outputs);
+  // The same in steps: appends the node without outputs; then each call adds one to the node that was appended last.
+  NodeId append_placed(Node node);
+  ValueId add_output(Value&& value);
   // Makes room for a graph of this size, so that growing moves nothing.
   void reserve(std::size_t num_values, std::size_t num_nodes);
 
@@ -117,7 +120,7 @@ class Graph {
   Graph pruned() const;
 
  private:
-  ValueId add_value(Value value);
+  ValueId add_value(Value&& value);
   std::vector<Value> values_;
   std::vector<Node> nodes_;
   std::vector<ValueId> outputs_;
@@ -159,5 +162,8 @@ std::string to_string(const Graph& graph);
 // Checks what must hold between passes: inputs come before uses, names are unique, shapes are what the ops' rules say,
 // in-place nodes are the last readers of what they overwrite. Throws kBug naming the pass and the node.
 void verify(const Graph& graph, std::string_view after_pass);
+// The same where it is known which nodes look alike.
+class LookAlikes;
+void verify(const Graph& graph, const LookAlikes& alike, std::string_view after_pass);
 
 }  // namespace takt

@@ -26,12 +26,9 @@ void Rewriter::copy(const Node& node) {
 }
 
 void Rewriter::copy_as(Node node, std::span<const ValueId> old_outputs) {
-  std::vector<Value> outputs;
-  outputs.reserve(old_outputs.size());
-  for (const ValueId id : old_outputs) outputs.push_back(from_.value(id));
   for (ValueId& id : node.inputs) id = at(id);
-  const std::span<const ValueId> ids = result_.append_placed(std::move(node), std::move(outputs));
-  for (std::size_t i = 0; i < ids.size(); ++i) redirect(old_outputs[i], ids[i]);
+  result_.append_placed(std::move(node));
+  for (const ValueId id : old_outputs) redirect(id, result_.add_output(Value(from_.value(id))));
 }
 
 Graph Rewriter::finish() && {

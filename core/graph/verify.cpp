@@ -1,4 +1,4 @@
-// The checks that run after every pass.
+// The checks that run on every finished program, and after every pass where somebody watches.
 #include <unordered_set>
 
 #include "core/graph/look_alikes.h"
@@ -29,8 +29,7 @@ void check_names(const Graph& graph, std::string_view pass) {
                   "'");
 }
 
-void check_shapes(const Graph& graph, std::string_view pass) {
-  const LookAlikes alike(graph);
+void check_shapes(const Graph& graph, const LookAlikes& alike, std::string_view pass) {
   for (const NodeId first : alike.first_nodes()) {
     const Node& node = graph.node(first);
     OpArgs args = graph.args_of(node);
@@ -138,9 +137,13 @@ void check_placements(const Graph& graph, std::string_view pass) {
 }  // namespace
 
 void verify(const Graph& graph, std::string_view after_pass) {
+  verify(graph, LookAlikes(graph), after_pass);
+}
+
+void verify(const Graph& graph, const LookAlikes& alike, std::string_view after_pass) {
   check_order(graph, after_pass);
   check_names(graph, after_pass);
-  check_shapes(graph, after_pass);
+  check_shapes(graph, alike, after_pass);
   check_in_place(graph, after_pass);
   StartChecker(graph, after_pass).check();
   check_placements(graph, after_pass);

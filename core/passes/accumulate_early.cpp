@@ -3,19 +3,13 @@
 
 #include <algorithm>
 
-#include "core/graph/rewriter.h"
-
 namespace takt {
 namespace {
 
 class Reordering {
  public:
   explicit Reordering(const Graph& graph)
-      : graph_(graph),
-        users_(graph),
-        rewriter_(graph),
-        is_early_(graph.nodes().size()),
-        num_missing_(graph.nodes().size()) {
+      : graph_(graph), users_(graph), is_early_(graph.nodes().size()), num_missing_(graph.nodes().size()) {
     for (const ValueId id : graph.outputs()) outputs_.push_back(id.index);
     std::sort(outputs_.begin(), outputs_.end());
     for (std::size_t n = graph.nodes().size(); n-- > 0;) {
@@ -24,10 +18,10 @@ class Reordering {
     }
   }
 
-  Reordered run() && {
+  std::vector<int> run() && {
     for (std::size_t n = 0; n < graph_.nodes().size(); ++n)
       if (!is_early_[n]) take(n);
-    return {std::move(rewriter_).finish(), std::move(origin_)};
+    return std::move(order_);
   }
 
  private:
@@ -50,8 +44,7 @@ class Reordering {
   // With the early nodes that now have all inputs.
   void take(std::size_t n) {
     const Node& node = graph_.nodes()[n];
-    rewriter_.copy(node);
-    origin_.push_back(static_cast<int>(n));
+    order_.push_back(static_cast<int>(n));
     for (const ValueId id : node.outputs)
       for (const NodeId reader : users_.of(id)) {
         const auto r = static_cast<std::size_t>(reader.index);
@@ -61,16 +54,15 @@ class Reordering {
 
   const Graph& graph_;
   Users users_;
-  Rewriter rewriter_;
   std::vector<bool> is_early_;    // by node
   std::vector<int> num_missing_;  // by node: inputs that are not computed yet
   std::vector<int> outputs_;      // of the graph, sorted
-  std::vector<int> origin_;
+  std::vector<int> order_;
 };
 
 }  // namespace
 
-Reordered accumulating_early(const Graph& graph) {
+std::vector<int> accumulating_early(const Graph& graph) {
   return Reordering(graph).run();
 }
 

@@ -7,14 +7,9 @@
 
 namespace takt {
 
-struct Reordered {
-  Graph graph;
-  std::vector<int> origin;  // by node: its number before
-};
-
-// The same nodes in another order: what adds to a buffer, and conversions that serve nothing else, follow the node that
+// An order of the graph's nodes, by their numbers: what adds to a buffer, and conversions that serve nothing else, follow the node that
 // makes the summand. Gradients then do not wait in memory for the end of the program, and those that are summed for
 // good can be reduced while the others are computed. Changes no result: every node reads what it read before.
-Reordered accumulating_early(const Graph& graph);
+std::vector<int> accumulating_early(const Graph& graph);
 
 }  // namespace takt

@@ -51,18 +51,18 @@ class Bytes {
 
 class MemoryReplay {
  public:
-  MemoryReplay(std::string_view program, const Graph& graph, const ProgramMemory& memory)
-      : program_(program), graph_(graph), memory_(memory) {}
+  MemoryReplay(std::string_view program, const Graph& graph, const ProgramMemory& memory,
+               std::span<const std::size_t> scratch)
+      : program_(program), graph_(graph), memory_(memory), scratch_(scratch) {}
 
-  void run(const Mesh& mesh, const RankDevice& device) {
+  void run() {
     for (std::size_t v = 0; v < graph_.values().size(); ++v)
       if (graph_.values()[v].role != Role::kIntermediate) write({static_cast<int>(v)});
     for (std::size_t n = 0; n < graph_.nodes().size(); ++n) {
       const Node& node = graph_.nodes()[n];
-      if (node.op->awaits) finish_started(node, mesh, device);
+      if (node.op->awaits) finish_started(node);
       for (const ValueId id : node.inputs) read(id, node);
-      const std::size_t scratch = scratch_bytes(graph_, node, mesh, device);
-      bytes_.write(memory_.scratch_offsets[n], scratch, scratch_of(n));
+      bytes_.write(memory_.scratch_offsets[n], scratch_[n], scratch_of(n));
       for (const ValueId id : node.outputs) write(id);
     }
     for (const ValueId id : graph_.outputs()) read(id, {.name = "the end"});
@@ -83,7 +83,7 @@ class MemoryReplay {
   }
 
   // What the collective reads is still there, unless it has overwritten that itself; and so is its scratch.
-  void finish_started(const Node& done, const Mesh& mesh, const RankDevice& device) const {
+  void finish_started(const Node& done) const {
     const NodeId start = graph_.value(done.inputs.at(0)).producer;
     const Node& node = graph_.node(start);
     const auto n = static_cast<std::size_t>(start.index);
@@ -93,23 +93,22 @@ class MemoryReplay {
     };
     for (const ValueId id : node.inputs)
       if (!overwritten(id)) read(id, node);
-    TAKT_ASSERT(
-        bytes_.are_of(memory_.scratch_offsets[n], scratch_bytes(graph_, node, mesh, device), scratch_of(n)),
-        "program ", program_, ": the scratch of '", node.name,
-        "' has been overwritten before the collective is done");
+    TAKT_ASSERT(bytes_.are_of(memory_.scratch_offsets[n], scratch_[n], scratch_of(n)), "program ", program_,
+                ": the scratch of '", node.name, "' has been overwritten before the collective is done");
   }
 
   std::string_view program_;
   const Graph& graph_;
   const ProgramMemory& memory_;
+  std::span<const std::size_t> scratch_;  // bytes by node
   Bytes bytes_;
 };
 
 }  // namespace
 
-void check_memory(std::string_view program, const Graph& graph, const ProgramMemory& memory, const Mesh& mesh,
-                  const RankDevice& device) {
-  MemoryReplay(program, graph, memory).run(mesh, device);
+void check_memory(std::string_view program, const Graph& graph, const ProgramMemory& memory,
+                  std::span<const std::size_t> scratch) {
+  MemoryReplay(program, graph, memory, scratch).run();
 }
 
 }  // namespace takt

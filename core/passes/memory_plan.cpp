@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "core/graph/look_alikes.h"
 #include "core/graph/started.h"
 #include "core/passes/occupied.h"
 #include "core/passes/shard_ranges.h"
@@ -83,7 +82,81 @@ class Storages {
   std::vector<int> needed_until_;
 };
 
-Lifetimes lifetimes_of(const Graph& graph, const Storages& storages, std::span<const std::size_t> scratch) {
+// Lowest offsets without overlap in time and space. Returns the end of the highest block.
+std::size_t packed(std::vector<Block*> blocks, std::size_t num_times) {
+  std::stable_sort(blocks.begin(), blocks.end(),
+                   [](const Block* a, const Block* b) { return a->num_bytes > b->num_bytes; });
+  Occupied occupied(num_times);
+  std::size_t end = 0;
+  for (Block* block : blocks) {
+    const auto first = static_cast<std::size_t>(block->first), last = static_cast<std::size_t>(block->last);
+    block->offset = occupied.lowest_free(first, last, block->num_bytes);
+    occupied.take(first, last, block->offset, block->num_bytes);
+    end = std::max(end, block->offset + block->num_bytes);
+  }
+  return end;
+}
+
+ProgramMemory plan_program(const Graph& graph, const Lifetimes& lives, const ArenaPlan& arena) {
+  ProgramMemory memory;
+  memory.num_bytes = lives.num_bytes;
+  for (std::size_t v = 0; v < graph.values().size(); ++v) {
+    const std::size_t root = lives.storages[v];
+    const Value& owner = graph.values()[root];
+    memory.value_offsets.push_back(owner.role != Role::kIntermediate
+                                       ? arena.persistents.at(owner.name).offset
+                                       : arena.persistent_bytes + lives.values[root].offset);
+  }
+  for (const Block& scratch : lives.scratch)
+    memory.scratch_offsets.push_back(arena.persistent_bytes + scratch.offset);
+  return memory;
+}
+
+// Members of buckets first, side by side in the bucket's order; then everything else.
+void plan_persistents(const PersistentTable& table, std::span<const Graph* const> programs,
+                      std::span<const Lifetimes> lives, ArenaPlan& arena) {
+  const auto place = [&](const PersistentValue& value) {
+    const bool is_input = value.role == Role::kInput;
+    const std::size_t num_bytes = aligned(value.desc.num_bytes());
+    const ArenaPlan::Place at{arena.persistent_bytes, is_input ? num_bytes : 0};
+    if (!arena.persistents.emplace(value.name, at).second) return;
+    const std::size_t total = num_bytes * (is_input ? kInputSlots : 1);
+    arena.persistent_bytes += total;
+    arena.bytes_by_role[value.role] += total;
+  };
+  for (std::size_t p = 0; p < programs.size(); ++p)
+    for (const Node& node : programs[p]->nodes())
+      if (node.op->communicates && node.inputs.size() > 1)
+        for (const ValueId id : node.inputs) {
+          const std::size_t root = lives[p].storages[static_cast<std::size_t>(id.index)];
+          place(table.at(programs[p]->values()[root].name));
+        }
+  for (const PersistentValue& value : table.values()) place(value);
+}
+
+std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh, const RankDevice& device) {
+  if (kernel_of(*node.op, device.kind).scratch_bytes == nullptr) return 0;
+  KernelNode view{graph.args_of(node)};
+  view.ranges = axis_ranges(graph, node, mesh, std::vector<int>(mesh.axes.size(), 0));
+  view.num_threads = device.num_threads;
+  return kernel_of(*node.op, device.kind).scratch_bytes(view);
+}
+
+}  // namespace
+
+// Nodes that look alike want the same.
+std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const LookAlikes& alike, const Mesh& mesh,
+                                          const RankDevice& device) {
+  std::vector<std::size_t> by_look, by_node;
+  for (const NodeId first : alike.first_nodes())
+    by_look.push_back(scratch_bytes(graph, graph.node(first), mesh, device));
+  for (std::size_t n = 0; n < graph.nodes().size(); ++n)
+    by_node.push_back(by_look[static_cast<std::size_t>(alike.look_of(NodeId{static_cast<int>(n)}))]);
+  return by_node;
+}
+
+Lifetimes lifetimes_of(const Graph& graph, std::span<const std::size_t> scratch) {
+  const Storages storages(graph);
   const std::size_t num_values = graph.values().size(), num_nodes = graph.nodes().size();
   Lifetimes lives;
   lives.values.resize(num_values);
@@ -108,101 +181,26 @@ Lifetimes lifetimes_of(const Graph& graph, const Storages& storages, std::span<c
   return lives;
 }
 
-// Lowest offsets without overlap in time and space. Returns the end of the highest block.
-std::size_t pack(std::vector<Block*> blocks, std::size_t num_times) {
-  std::stable_sort(blocks.begin(), blocks.end(),
-                   [](const Block* a, const Block* b) { return a->num_bytes > b->num_bytes; });
-  Occupied occupied(num_times);
-  std::size_t end = 0;
-  for (Block* block : blocks) {
-    const auto first = static_cast<std::size_t>(block->first), last = static_cast<std::size_t>(block->last);
-    block->offset = occupied.lowest_free(first, last, block->num_bytes);
-    occupied.take(first, last, block->offset, block->num_bytes);
-    end = std::max(end, block->offset + block->num_bytes);
-  }
-  return end;
-}
-
-ProgramMemory plan_program(const Graph& graph, const Storages& storages, const Mesh& mesh,
-                           const RankDevice& device, const ArenaPlan& arena) {
-  Lifetimes lives = lifetimes_of(graph, storages, scratch_of_nodes(graph, mesh, device));
-  ProgramMemory memory;
-  memory.num_bytes = pack(lives);
-  for (std::size_t v = 0; v < graph.values().size(); ++v) {
-    const std::size_t root = lives.storages[v];
-    const Value& owner = graph.values()[root];
-    memory.value_offsets.push_back(owner.role != Role::kIntermediate
-                                       ? arena.persistents.at(owner.name).offset
-                                       : arena.persistent_bytes + lives.values[root].offset);
-  }
-  for (const Block& scratch : lives.scratch)
-    memory.scratch_offsets.push_back(arena.persistent_bytes + scratch.offset);
-  return memory;
-}
-
-// Members of buckets first, side by side in the bucket's order; then everything else.
-void plan_persistents(const PersistentTable& table, std::span<const Graph* const> programs,
-                      std::span<const Storages> storages, ArenaPlan& arena) {
-  const auto place = [&](const PersistentValue& value) {
-    const bool is_input = value.role == Role::kInput;
-    const std::size_t num_bytes = aligned(value.desc.num_bytes());
-    const ArenaPlan::Place at{arena.persistent_bytes, is_input ? num_bytes : 0};
-    if (!arena.persistents.emplace(value.name, at).second) return;
-    const std::size_t total = num_bytes * (is_input ? kInputSlots : 1);
-    arena.persistent_bytes += total;
-    arena.bytes_by_role[value.role] += total;
-  };
-  for (std::size_t p = 0; p < programs.size(); ++p)
-    for (const Node& node : programs[p]->nodes())
-      if (node.op->communicates && node.inputs.size() > 1)
-        for (const ValueId id : node.inputs) {
-          const std::size_t root = storages[p].root(static_cast<std::size_t>(id.index));
-          place(table.at(programs[p]->values()[root].name));
-        }
-  for (const PersistentValue& value : table.values()) place(value);
-}
-
-}  // namespace
-
-std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh, const RankDevice& device) {
-  if (kernel_of(*node.op, device.kind).scratch_bytes == nullptr) return 0;
-  KernelNode view{graph.args_of(node)};
-  view.ranges = axis_ranges(graph, node, mesh, std::vector<int>(mesh.axes.size(), 0));
-  view.num_threads = device.num_threads;
-  return kernel_of(*node.op, device.kind).scratch_bytes(view);
-}
-
-// Nodes that look alike want the same.
-std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const Mesh& mesh, const RankDevice& device) {
-  const LookAlikes alike(graph);
-  std::vector<std::size_t> by_look, by_node;
-  for (const NodeId first : alike.first_nodes())
-    by_look.push_back(scratch_bytes(graph, graph.node(first), mesh, device));
-  for (std::size_t n = 0; n < graph.nodes().size(); ++n)
-    by_node.push_back(by_look[static_cast<std::size_t>(alike.look_of(NodeId{static_cast<int>(n)}))]);
-  return by_node;
-}
-
-Lifetimes lifetimes_of(const Graph& graph, std::span<const std::size_t> scratch) {
-  return lifetimes_of(graph, Storages(graph), scratch);
-}
-
-std::size_t pack(Lifetimes& lives) {
+void pack(Lifetimes& lives) {
   std::vector<Block*> temporary;
   for (std::vector<Block>* blocks : {&lives.values, &lives.scratch})
     for (Block& block : *blocks)
       if (block.num_bytes > 0) temporary.push_back(&block);
-  return pack(std::move(temporary), lives.scratch.size() + 1);
+  lives.num_bytes = packed(std::move(temporary), lives.scratch.size() + 1);
 }
 
-ArenaPlan plan_memory(const PersistentTable& table, std::span<const Graph* const> programs, const Mesh& mesh,
-                      const RankDevice& device) {
-  std::vector<Storages> storages;
-  for (const Graph* graph : programs) storages.emplace_back(*graph);
+Lifetimes packed_lifetimes_of(const Graph& graph, const Mesh& mesh, const RankDevice& device) {
+  Lifetimes lives = lifetimes_of(graph, scratch_of_nodes(graph, LookAlikes(graph), mesh, device));
+  pack(lives);
+  return lives;
+}
+
+ArenaPlan plan_memory(const PersistentTable& table, std::span<const Graph* const> programs,
+                      std::span<const Lifetimes> lives) {
   ArenaPlan arena;
-  plan_persistents(table, programs, storages, arena);
+  plan_persistents(table, programs, lives, arena);
   for (std::size_t p = 0; p < programs.size(); ++p) {
-    arena.programs.push_back(plan_program(*programs[p], storages[p], mesh, device, arena));
+    arena.programs.push_back(plan_program(*programs[p], lives[p], arena));
     arena.temporary_bytes = std::max(arena.temporary_bytes, arena.programs.back().num_bytes);
   }
   return arena;

@@ -9,6 +9,7 @@
 
 #include "core/base/string_map.h"
 #include "core/graph/graph.h"
+#include "core/graph/look_alikes.h"
 #include "core/mesh/mesh.h"
 #include "core/passes/persistent_table.h"
 
@@ -56,20 +57,23 @@ struct Lifetimes {
       storages;                // by value: the value in whose storage it lives; itself if it has its own
   std::vector<Block> values;   // by value
   std::vector<Block> scratch;  // by node
+  std::size_t num_bytes = 0;   // the end of the highest block; set by pack
 };
 // `scratch`: bytes by node, see scratch_of_nodes.
 Lifetimes lifetimes_of(const Graph& graph, std::span<const std::size_t> scratch);
-// Places all blocks; returns the end of the highest.
-std::size_t pack(Lifetimes& lives);
+// Places all blocks. Values whose lives do not overlap may share storage: sorted by size, each takes the lowest gap that
+// is free for its whole life (Sekiyama et al. 2018, arXiv:1804.10001).
+void pack(Lifetimes& lives);
+// Both, for a graph as it is.
+Lifetimes packed_lifetimes_of(const Graph& graph, const Mesh& mesh, const RankDevice& device);
 
-// Scratch that a node's CPU kernel asks for on any rank.
-std::size_t scratch_bytes(const Graph& graph, const Node& node, const Mesh& mesh, const RankDevice& device);
-std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const Mesh& mesh, const RankDevice& device);
+// Scratch that each node's kernel asks for on any rank.
+std::vector<std::size_t> scratch_of_nodes(const Graph& graph, const LookAlikes& alike, const Mesh& mesh,
+                                          const RankDevice& device);
 
-// Values whose lives do not overlap may share storage: sorted by size, each takes the lowest gap that is free
-// for its whole life (Sekiyama et al. 2018, arXiv:1804.10001). Members of an all-reduce bucket are laid side by side.
-// Inputs and persistent values of `table` have storage of their own.
-ArenaPlan plan_memory(const PersistentTable& table, std::span<const Graph* const> programs, const Mesh& mesh,
-                      const RankDevice& device);
+// Lays the packed blocks of all programs behind the inputs and persistent values of `table`, which have storage of their
+// own; members of an all-reduce bucket lie side by side. `lives` are of the programs.
+ArenaPlan plan_memory(const PersistentTable& table, std::span<const Graph* const> programs,
+                      std::span<const Lifetimes> lives);
 
 }  // namespace takt

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <span>
 
 #include "core/base/inline_vector.h"
 
@@ -25,17 +26,11 @@ void Occupied::visit(std::size_t first, std::size_t last, const Inside& inside, 
   descend(descend, 1, 0, num_leaves_);
 }
 
-std::size_t Occupied::lowest_free(const Pieces& pieces, std::size_t from, std::size_t num_bytes) {
-  auto piece =
-      std::partition_point(pieces.begin(), pieces.end(), [&](const Piece& p) { return p.end <= from; });
-  for (; piece != pieces.end() && piece->begin < from + num_bytes; ++piece) from = piece->end;
-  return from;
-}
-
 std::size_t Occupied::lowest_free(std::size_t first, std::size_t last, std::size_t num_bytes) const {
-  InlineVector<const Pieces*, 128> in_the_way;  // at most two at each height, and two above
+  // What of each list lies above `offset` in part: at most two lists at each height, and two above.
+  InlineVector<std::span<const Piece>, 128> in_the_way;
   const auto note = [&](const Pieces& pieces) {
-    if (!pieces.empty()) in_the_way.push_back(&pieces);
+    if (!pieces.empty()) in_the_way.push_back(pieces);
   };
   visit(
       first, last, [&](std::size_t node) { note(nodes_[node].sometime); },
@@ -43,7 +38,9 @@ std::size_t Occupied::lowest_free(std::size_t first, std::size_t last, std::size
   std::size_t offset = 0;
   for (std::size_t before = 1; before != offset;) {
     before = offset;
-    for (const Pieces* pieces : in_the_way) offset = lowest_free(*pieces, offset, num_bytes);
+    for (std::span<const Piece>& pieces : in_the_way)
+      for (; !pieces.empty() && pieces.front().begin < offset + num_bytes; pieces = pieces.subspan(1))
+        offset = std::max(offset, pieces.front().end);
   }
   return offset;
 }

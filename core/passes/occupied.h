@@ -29,7 +29,6 @@ class Occupied {
   template <class Inside, class Above>
   void visit(std::size_t first, std::size_t last, const Inside& inside, const Above& above) const;
   static void add(Pieces& pieces, Piece piece);
-  static std::size_t lowest_free(const Pieces& pieces, std::size_t from, std::size_t num_bytes);
 
   std::size_t num_leaves_;   // a power of two
   std::vector<Node> nodes_;  // the root is 1, the children of i are 2i and 2i + 1, leaves come last

@@ -14,7 +14,6 @@
 #include <unordered_map>
 
 #include "core/base/hash.h"
-#include "core/graph/look_alikes.h"
 #include "core/ops/placement_rules.h"
 #include "core/passes/conversion_nodes.h"
 #include "core/passes/conversion_path.h"
@@ -29,14 +28,14 @@ constexpr double kAtRest = 1 - 1e-9;  // the discount for needing no conversion:
 
 class Parallelizer {
  public:
-  Parallelizer(const Graph& global, const Mesh& mesh, const ShardingRules& rules,
-               const PersistentTable& known)
+  Parallelizer(const Graph& global, const LookAlikes& alike, const Users& readers, const Mesh& mesh,
+               const ShardingRules& rules, const PersistentTable& known)
       : global_(global),
         mesh_(mesh),
         rules_(rules),
         known_(known),
-        alike_(global),
-        readers_(global),
+        alike_(alike),
+        readers_(readers),
         versions_(global.values().size()) {
     local_.reserve(global.values().size() + global.nodes().size() / 2, 2 * global.nodes().size());
   }
@@ -120,17 +119,15 @@ class Parallelizer {
       if (versions(node.inputs[i]).empty()) add_outside_value(node.inputs[i], recipe.inputs[i]);
       local.inputs.push_back(converted(node.inputs[i], recipe.inputs[i], node.tag));
     }
-    std::vector<Value> values(node.outputs.size());
-    for (std::size_t i = 0; i < values.size(); ++i) {
+    local_.append_placed(std::move(local));
+    for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       const Value& value = global_.value(node.outputs[i]);
-      values[i].name = value.name;
-      values[i].desc = recipe.descs[i];
-      values[i].global_dims = value.desc.dims;
-      values[i].placement = placement(recipe.outputs[i]);
+      const ValueId id = local_.add_output({.name = value.name,
+                                            .desc = recipe.descs[i],
+                                            .global_dims = value.desc.dims,
+                                            .placement = placement(recipe.outputs[i])});
+      versions(node.outputs[i]).push_back({recipe.outputs[i], id});
     }
-    const std::span<const ValueId> ids = local_.append_placed(std::move(local), std::move(values));
-    for (std::size_t i = 0; i < ids.size(); ++i)
-      versions(node.outputs[i]).push_back({recipe.outputs[i], ids[i]});
   }
 
   // ---- What a node should look like ----
@@ -357,20 +354,17 @@ class Parallelizer {
     node.name = value.name;
     node.inputs = {local};
     node.tag = local_.tag();
-    std::vector<Value> outputs(1);
-    outputs[0].name = value.name;
-    outputs[0].desc = step.desc;
-    outputs[0].global_dims = value.desc.dims;
-    outputs[0].placement = step.after;
-    return local_.append_placed(std::move(node), std::move(outputs)).front();
+    local_.append_placed(std::move(node));
+    return local_.add_output(
+        {.name = value.name, .desc = step.desc, .global_dims = value.desc.dims, .placement = step.after});
   }
 
   const Graph& global_;
   const Mesh& mesh_;
   const ShardingRules& rules_;
   const PersistentTable& known_;
-  const LookAlikes alike_;
-  const Users readers_;
+  const LookAlikes& alike_;
+  const Users& readers_;
   std::vector<Placement> placements_;           // by number
   std::vector<std::vector<Version>> versions_;  // by global value
   std::unordered_map<int, int> by_rule_;        // the placement of outside values that look alike
@@ -385,7 +379,12 @@ class Parallelizer {
 
 Graph parallelize(const Graph& global, const Mesh& mesh, const ShardingRules& rules,
                   const PersistentTable& known) {
-  return Parallelizer(global, mesh, rules, known).run();
+  return Parallelizer(global, LookAlikes(global), Users(global), mesh, rules, known).run();
+}
+
+Graph parallelize(const GlobalProgram& global, const Mesh& mesh, const ShardingRules& rules,
+                  const PersistentTable& known) {
+  return Parallelizer(global.graph, global.alike, global.readers, mesh, rules, known).run();
 }
 
 }  // namespace takt

@@ -13,10 +13,21 @@
 #include "core/ops/builders.h"
 #include "core/passes/accumulate_early.h"
 #include "core/passes/byte_profile.h"
-#include "core/passes/memory_plan.h"
 
 namespace takt {
 namespace {
+
+// A graph made from another one.
+struct Reordered {
+  Graph graph;
+  std::vector<int> origin;  // by node: its number before; -1: a done
+};
+
+Reordered in_order(const Graph& graph, std::vector<int> order) {
+  Rewriter rewriter(graph);
+  for (const int n : order) rewriter.copy(graph.node({n}));
+  return {std::move(rewriter).finish(), std::move(order)};
+}
 
 struct Window {
   int node = 0;  // the collective, and the time at which it stood
@@ -194,7 +205,12 @@ class Writer {
  public:
   Writer(const Graph& graph, const std::vector<Window>& windows)
       : graph_(graph), rewriter_(graph), windows_(windows), starts_(windows.size()), dones_(windows.size()) {
-    for (std::size_t w = 0; w < windows.size(); ++w) starts_[w] = dones_[w] = &windows[w];
+    std::size_t num_values = graph.values().size();
+    for (std::size_t w = 0; w < windows.size(); ++w) {
+      starts_[w] = dones_[w] = &windows[w];
+      num_values += graph.node({windows[w].node}).outputs.size();
+    }
+    rewriter_.graph().reserve(num_values, graph.nodes().size() + windows.size());
     std::stable_sort(starts_.begin(), starts_.end(),
                      [](const Window* a, const Window* b) { return a->start < b->start; });
     std::stable_sort(dones_.begin(), dones_.end(),
@@ -254,32 +270,57 @@ std::int64_t peak_of(const Lifetimes& lives) {
 // takes: where a schedule leaves larger gaps, it is made again with less alive.
 class Scheduler {
  public:
-  Scheduler(const Graph& graph, const Mesh& mesh, const RankDevice& device, std::size_t extra_bytes)
-      : graph_(graph),
+  Scheduler(Graph graph, const Mesh& mesh, const RankDevice& device, std::size_t extra_bytes)
+      : graph_(std::move(graph)),
         mesh_(mesh),
-        scratch_(scratch_of_nodes(graph, mesh, device)),
+        scratch_(scratch_of_nodes(graph_, LookAlikes(graph_), mesh, device)),
         extra_bytes_(static_cast<std::int64_t>(extra_bytes)) {}
 
-  Graph run() const {
-    constexpr int kTries = 3;
+  Scheduled run() && {
     Lifetimes blocking = lifetimes_of(graph_, scratch_);
-    std::int64_t alive = peak_of(blocking) + extra_bytes_, allowed = alive;
-    const Reordered early = accumulating_early(graph_);
-    const std::vector<std::size_t> scratch = moved(scratch_, early.origin);
-    const Lifetimes lives = lifetimes_of(early.graph, scratch);
-    for (int i = 0; i < kTries; ++i) {
-      const std::vector<Window> windows = WindowPlanner(early.graph, mesh_, lives, alive).longest();
-      Reordered result = Writer(early.graph, windows).run();
-      Lifetimes result_lives = lifetimes_of(result.graph, moved(scratch, result.origin));
-      const auto needed = static_cast<std::int64_t>(pack(result_lives));
-      if (i == 0 && needed > allowed) allowed = static_cast<std::int64_t>(pack(blocking)) + extra_bytes_;
-      if (needed <= allowed) return std::move(result.graph);
-      alive -= needed - allowed;
+    std::vector<int> order = accumulating_early(graph_);
+    if (std::is_sorted(order.begin(), order.end())) {
+      if (communicates()) return windows_in(graph_, scratch_, blocking, blocking);
+      pack(blocking);
+      return {std::move(graph_), std::move(blocking)};
     }
-    return Writer(graph_, WindowPlanner(graph_, mesh_, blocking, 0).shortest()).run().graph;
+    const Reordered early = in_order(graph_, std::move(order));
+    const std::vector<std::size_t> scratch = moved(scratch_, early.origin);
+    return windows_in(early.graph, scratch, lifetimes_of(early.graph, scratch), blocking);
   }
 
  private:
+  bool communicates() const {
+    return std::any_of(graph_.nodes().begin(), graph_.nodes().end(),
+                       [](const Node& node) { return node.op->communicates; });
+  }
+
+  // `graph` with windows, or the blocking order where that does not fit.
+  Scheduled windows_in(const Graph& graph, const std::vector<std::size_t>& scratch, const Lifetimes& lives,
+                       Lifetimes blocking) const {
+    constexpr int kTries = 3;
+    std::int64_t alive = peak_of(blocking) + extra_bytes_, allowed = alive;
+    for (int i = 0; i < kTries; ++i) {
+      Scheduled result = written(graph, scratch, WindowPlanner(graph, mesh_, lives, alive).longest());
+      const auto needed = static_cast<std::int64_t>(result.lives.num_bytes);
+      if (i == 0 && needed > allowed) {
+        pack(blocking);
+        allowed = static_cast<std::int64_t>(blocking.num_bytes) + extra_bytes_;
+      }
+      if (needed <= allowed) return result;
+      alive -= needed - allowed;
+    }
+    return written(graph_, scratch_, WindowPlanner(graph_, mesh_, blocking, 0).shortest());
+  }
+
+  static Scheduled written(const Graph& graph, const std::vector<std::size_t>& scratch,
+                           const std::vector<Window>& windows) {
+    Reordered result = Writer(graph, windows).run();
+    Lifetimes lives = lifetimes_of(result.graph, moved(scratch, result.origin));
+    pack(lives);
+    return {std::move(result.graph), std::move(lives)};
+  }
+
   // Scratch of nodes that were numbered otherwise; a done, which is new, has none.
   static std::vector<std::size_t> moved(const std::vector<std::size_t>& scratch,
                                         const std::vector<int>& origin) {
@@ -288,7 +329,7 @@ class Scheduler {
     return now;
   }
 
-  const Graph& graph_;
+  Graph graph_;
   const Mesh& mesh_;
   std::vector<std::size_t> scratch_;  // by node
   std::int64_t extra_bytes_;
@@ -306,8 +347,8 @@ int stream_of(const Mesh& mesh, const MeshAxisNames& mesh_axes) {
   return stream;
 }
 
-Graph scheduled(const Graph& graph, const Mesh& mesh, const RankDevice& device, std::size_t extra_bytes) {
-  return Scheduler(graph, mesh, device, extra_bytes).run();
+Scheduled scheduled(Graph graph, const Mesh& mesh, const RankDevice& device, std::size_t extra_bytes) {
+  return Scheduler(std::move(graph), mesh, device, extra_bytes).run();
 }
 
 }  // namespace takt

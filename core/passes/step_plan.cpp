@@ -37,9 +37,16 @@ void add_program(StepPlan& plan, std::string_view name, Graph local) {
 }
 
 void finish(StepPlan& plan) {
+  std::vector<Lifetimes> lives;
+  for (const Program& program : plan.programs)
+    lives.push_back(packed_lifetimes_of(program.graph, plan.mesh, plan.device));
+  finish(plan, lives);
+}
+
+void finish(StepPlan& plan, std::span<const Lifetimes> lives) {
   std::vector<const Graph*> graphs;
   for (const Program& program : plan.programs) graphs.push_back(&program.graph);
-  plan.arena = plan_memory(plan.table, graphs, plan.mesh, plan.device);
+  plan.arena = plan_memory(plan.table, graphs, lives);
   verify(plan);
 }
 
@@ -92,13 +99,13 @@ void require_adjacent(const Graph& graph, const Node& node, const ProgramMemory&
 void verify(const StepPlan& plan) {
   for (std::size_t p = 0; p < plan.programs.size(); ++p) {
     const Graph& graph = plan.programs[p].graph;
-    verify(graph, "plan");
+    const LookAlikes alike(graph);
+    verify(graph, alike, "plan");
     plan.table.require(graph, plan.programs[p].name);
-    for (const Node& node : graph.nodes()) {
-      require_kernel(graph, node, plan.device.kind);
-      require_adjacent(graph, node, plan.arena.programs[p]);
-    }
-    check_memory(plan.programs[p].name, graph, plan.arena.programs[p], plan.mesh, plan.device);
+    for (const NodeId first : alike.first_nodes()) require_kernel(graph, graph.node(first), plan.device.kind);
+    for (const Node& node : graph.nodes()) require_adjacent(graph, node, plan.arena.programs[p]);
+    check_memory(plan.programs[p].name, graph, plan.arena.programs[p],
+                 scratch_of_nodes(graph, alike, plan.mesh, plan.device));
   }
   for (const std::vector<Action>* actions : {&plan.start, &plan.step, &plan.evaluate})
     for (const Action& action : *actions)

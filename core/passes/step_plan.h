@@ -2,6 +2,7 @@
 // prints it.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,8 +56,10 @@ struct StepPlan {
 
 // Appends a parallelized program to the plan and its persistent values to the table.
 void add_program(StepPlan& plan, std::string_view name, Graph local);
-// Plans the memory of all programs. Nothing may be added afterwards.
+// Plans the memory of all programs and verifies the plan. Nothing may be added afterwards.
 void finish(StepPlan& plan);
+// The same where the programs' blocks are packed already.
+void finish(StepPlan& plan, std::span<const Lifetimes> lives);
 // Checks what executors count on: every program is a valid graph and agrees with the table, actions name programs,
 // members of a bucket lie side by side, nodes find in memory what was written for them (check_memory), and this build has
 // a kernel for every node that takes its types. Throws kBug, or kConfig where a kernel is missing.

@@ -13,7 +13,6 @@
 #include "core/passes/autodiff.h"
 #include "core/passes/bucket.h"
 #include "core/passes/join_programs.h"
-#include "core/passes/parallelize.h"
 #include "core/passes/schedule.h"
 #include "optimizers/optimizer.h"
 
@@ -100,9 +99,12 @@ Graph build_evaluate(const Task& task, std::int64_t num_samples) {
 
 // The same programs for another number of samples at once.
 void set_samples(GlobalPrograms& programs, std::int64_t num_samples) {
-  for (Graph* graph : {&programs.micro_batch, &programs.evaluate}) {
-    graph->set_extent("batch", num_samples);
-    verify(*graph, "another number of samples");
+  if (programs.num_samples == num_samples) return;
+  programs.num_samples = num_samples;
+  for (GlobalProgram* program : {&programs.micro_batch, &programs.evaluate}) {
+    program->graph.set_extent("batch", num_samples);
+    *program = GlobalProgram(std::move(program->graph));
+    verify(program->graph, program->alike, "another number of samples");
   }
 }
 
@@ -114,8 +116,8 @@ class PlanBuilder {
       : config_(config), observer_(observer), plan_{.mesh = mesh, .device = device} {}
 
   // Parameters and state are cut as the config says where they are updated; activations never are.
-  void add(std::string_view name, const Graph& global, Shard shard) {
-    if (global.nodes().empty()) return;
+  void add(std::string_view name, const GlobalProgram& global, Shard shard) {
+    if (global.graph.nodes().empty()) return;
     Graph local = parallelize(global, plan_.mesh, sharding_rules(shard), plan_.table);
     observe("parallelize", name, local);
     const bool is_of_last = name == kMicroBatch || name == kUpdate || name == kRefresh;
@@ -135,21 +137,24 @@ class PlanBuilder {
          last_micro_batch_ ? std::vector{kLastMicroBatch} : std::vector{kMicroBatch, kUpdate, kRefresh})
       if (has(name)) plan_.step.push_back(run(name, name == kUpdate || name == kRefresh ? 0 : last));
     plan_.evaluate = {run(kEvaluate)};
-    finish(plan_);
+    finish(plan_, lives_);
     return std::move(plan_);
   }
 
  private:
+  // What nobody sees is verified once, in the finished plan.
   void observe(std::string_view pass, std::string_view program, const Graph& graph) const {
+    if (!observer_) return;
     verify(graph, pass);
-    if (observer_) observer_(pass, program, graph);
+    observer_(pass, program, graph);
   }
   void add_local(std::string_view name, Graph local) {
     local = bucket_all_reduces(std::move(local), bucket_bytes());
     observe("bucket", name, local);
-    local = scheduled(local, plan_.mesh, plan_.device, config_.overlap.extra_bytes);
-    observe("schedule", name, local);
-    add_program(plan_, name, std::move(local));
+    Scheduled program = scheduled(std::move(local), plan_.mesh, plan_.device, config_.overlap.extra_bytes);
+    observe("schedule", name, program.graph);
+    add_program(plan_, name, std::move(program.graph));
+    lives_.push_back(std::move(program.lives));
   }
   Action run(std::string_view name, int micro_batch = 0) const {
     return {Action::Kind::kRun, static_cast<int>(plan_.index_of(name)), micro_batch};
@@ -165,6 +170,7 @@ class PlanBuilder {
   const StepConfig& config_;
   const PassObserver& observer_;
   std::optional<Graph> last_micro_batch_;  // parallelized; where the update is joined to it
+  std::vector<Lifetimes> lives_;           // of the plan's programs
   StepPlan plan_;
 };
 
@@ -178,8 +184,9 @@ StepCompiler::StepCompiler(const Task& task, StepConfig config, PassObserver obs
     : task_(task), config_(std::move(config)), observer_(std::move(observer)) {}
 
 void StepCompiler::observe(std::string_view pass, std::string_view program, const Graph& graph) const {
+  if (!observer_) return;
   verify(graph, pass);
-  if (observer_) observer_(pass, program, graph);
+  observer_(pass, program, graph);
 }
 
 // In the config's precision, reading derived values. Masters that are cut are read through whole copies.
@@ -204,11 +211,12 @@ GlobalPrograms StepCompiler::build(std::int64_t num_samples, Copies copies) cons
   Graph training = derive(kMicroBatch, micro_batch);
   Graph evaluate = derive(kEvaluate, lower(kEvaluate, build_evaluate(task_, num_samples)));
   Graph refresh = build_refresh(micro_batch, training), constants = build_constants(micro_batch, training);
-  return {.micro_batch = std::move(training),
-          .evaluate = std::move(evaluate),
-          .update = build_update(micro_batch, config_),
-          .refresh = std::move(refresh),
-          .constants = std::move(constants)};
+  return {.num_samples = num_samples,
+          .micro_batch = GlobalProgram(std::move(training)),
+          .evaluate = GlobalProgram(std::move(evaluate)),
+          .update = GlobalProgram(build_update(micro_batch, config_)),
+          .refresh = GlobalProgram(std::move(refresh)),
+          .constants = GlobalProgram(std::move(constants))};
 }
 
 const GlobalPrograms& StepCompiler::programs(std::int64_t num_samples, Copies copies) {

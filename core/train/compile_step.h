@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/passes/derive.h"
+#include "core/passes/parallelize.h"
 #include "core/passes/step_plan.h"
 #include "core/train/batch_plan.h"
 #include "core/train/step_config.h"
@@ -38,7 +39,8 @@ std::vector<std::string> pass_names();
 // The programs of a step before they meet a mesh: built, differentiated, in their precision, reading derived values.
 // Axis "batch" has as many samples as they were last asked for.
 struct GlobalPrograms {
-  Graph micro_batch, evaluate, update, refresh, constants;
+  std::int64_t num_samples = 0;
+  GlobalProgram micro_batch, evaluate, update, refresh, constants;
 };
 
 // Compiles one task for one mesh after another: what does not depend on the mesh is done once.

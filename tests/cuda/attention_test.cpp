@@ -4,11 +4,14 @@
 #include "core/base/rng.h"
 #include "core/ops/attention_cuda.h"
 #include "core/ops/builders.h"
+#include "tests/cuda/cuda_test.h"
 #include "tests/cuda/device_tensor.h"
 #include "tests/tolerance.h"
 
 namespace takt {
 namespace {
+
+using CudaAttention = CudaTest;
 
 struct Shape {
   const char* name;
@@ -115,12 +118,12 @@ const Shape kWhole{"one key head a query head", 16, 2, 2, 8}, kGrouped{"grouped 
     kMiddle{"query heads 2 and 3 of eight, all four key heads", 33, 2, 4, 8, 2, 8},
     kUneven{"three of six query heads, of which key heads have two", 17, 3, 3, 8, 0, 6};
 
-TEST(CudaAttention, OwnKernelsEqualTheCpuInF32) {
+TEST_F(CudaAttention, OwnKernelsEqualTheCpuInF32) {
   for (const Shape& shape : {kWhole, kGrouped, kOdd, kWide, kSharded, kMiddle, kUneven})
     expect_as_on_cpu(shape, DType::kF32);
 }
 
-TEST(CudaAttention, OwnKernelsEqualTheCpuInBF16) {
+TEST_F(CudaAttention, OwnKernelsEqualTheCpuInBF16) {
   for (const Shape& shape : {kOdd, kUneven}) {
     EXPECT_NE(reason(shape, DType::kBF16, true), "cuDNN");
     expect_as_on_cpu(shape, DType::kBF16);
@@ -129,7 +132,7 @@ TEST(CudaAttention, OwnKernelsEqualTheCpuInBF16) {
 
 // cuDNN rounds probabilities and the scores' gradients to bf16 before it multiplies them, and dk and dv of every query head
 // before it adds them up over a group.
-TEST(CudaAttention, CudnnEqualsTheCpuInBF16) {
+TEST_F(CudaAttention, CudnnEqualsTheCpuInBF16) {
   for (const Shape& shape : {kWhole, kGrouped, kSharded, kMiddle}) {
     EXPECT_EQ(reason(shape, DType::kBF16, false), "cuDNN") << shape.name;
     EXPECT_EQ(reason(shape, DType::kBF16, true), "cuDNN") << shape.name;
@@ -137,7 +140,7 @@ TEST(CudaAttention, CudnnEqualsTheCpuInBF16) {
   }
 }
 
-TEST(CudaAttention, SaysWhyItIsNotCudnn) {
+TEST_F(CudaAttention, SaysWhyItIsNotCudnn) {
   EXPECT_THAT(reason(kWhole, DType::kF32, true), testing::HasSubstr("no gradient in f32"));
   EXPECT_THAT(reason(kUneven, DType::kBF16, false), testing::HasSubstr("share 2 key heads unevenly"));
   EXPECT_FALSE(reason(kOdd, DType::kBF16, false).empty());

@@ -7,12 +7,15 @@
 
 #include "core/base/rng.h"
 #include "core/device/cuda/cudnn_attention.h"
+#include "tests/cuda/cuda_test.h"
 #include "tests/cuda/cudnn_convolution.h"
 #include "tests/cuda/device_tensor.h"
 #include "tests/tolerance.h"
 
 namespace takt {
 namespace {
+
+using CudnnGraphTest = CudaTest;
 
 std::vector<double> random_elements(std::size_t num, const char* name, DType dtype) {
   const RandomStream random(7, name);
@@ -90,7 +93,7 @@ void expect_convolution(Convolution kind, const ConvolutionShape& s) {
   expect_near(tensors[result].elements(), elements[result], tolerance(s.dtype));
 }
 
-TEST(CudnnGraph, Convolves) {
+TEST_F(CudnnGraphTest, Convolves) {
   for (const auto kind : {Convolution::kForward, Convolution::kDataGradient, Convolution::kFilterGradient})
     for (const DType dtype : {DType::kF32, DType::kBF16})
       for (const bool channels_last : {false, true})
@@ -119,7 +122,7 @@ TEST(CudnnGraph, NamesTheConditionThatDoesNotHold) {
   }
 }
 
-TEST(CudnnGraph, PlansWithinALimitOfWorkspaceOrSaysWhy) {
+TEST_F(CudnnGraphTest, PlansWithinALimitOfWorkspaceOrSaysWhy) {
   CudaContext context;
   const CudnnAttentionShape wide{
       .batch = 1, .seq = 16, .heads = 2, .kv_heads = 2, .width = 4096, .kv_heads_in_memory = 2};
@@ -128,7 +131,7 @@ TEST(CudnnGraph, PlansWithinALimitOfWorkspaceOrSaysWhy) {
   EXPECT_FALSE(refused.refusal.empty());
 }
 
-TEST(CudnnGraph, RunsOnOtherPointersAndOtherStreams) {
+TEST_F(CudnnGraphTest, RunsOnOtherPointersAndOtherStreams) {
   CudaContext context;
   CudnnGraph g;
   const CudnnDims dims = {1, 4, 8}, strides = row_major_strides(dims);

@@ -1,6 +1,6 @@
 // The contact with cuDNN: a graph of operations, and the plan by which one of cuDNN's engines runs it.
 //
-// Built over the backend descriptors and not NVIDIA's C++ front end: see docs/notes/cudnn.md for the figures. Nothing here needs
+// Built over the backend descriptors and not NVIDIA's C++ front end: docs/gpu.md has the figures. Nothing here needs
 // a GPU but CudnnPlan::run, so that the real library can be asked for plans on a machine without one.
 #pragma once
 
