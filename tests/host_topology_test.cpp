@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -49,7 +50,8 @@ class HostTopologyTest : public testing::Test {
   HostTopologyTest() { std::ofstream(path_) << kMachine; }
   ~HostTopologyTest() override { std::filesystem::remove(path_); }
 
-  const std::string path_ = testing::TempDir() + "takt_host_topology_test.xml";
+  const std::string path_ =
+      testing::TempDir() + "takt_host_topology_test." + std::to_string(getpid()) + ".xml";
 };
 
 TEST_F(HostTopologyTest, NumaNodesHaveTheirProcessors) {
