@@ -129,7 +129,7 @@ bool pipeline_is_right() {
 
 // A missing wait may go unseen in one order of the streams, never in all.
 bool is_seen(std::uint64_t skipped_wait) {
-  for (std::uint64_t seed = 0; seed < 12; ++seed) {
+  for (std::uint64_t seed = 0; seed < 60; ++seed) {
     emulated::reset();
     emulated::Settings settings = emulated::settings();
     settings.schedule = seed == 0 ? emulated::Schedule::kLazy : emulated::Schedule::kPriority;
