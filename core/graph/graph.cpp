@@ -127,6 +127,10 @@ const Node& Graph::node(NodeId id) const {
   return nodes_[static_cast<std::size_t>(id.index)];
 }
 
+Node& Graph::node(NodeId id) {
+  return const_cast<Node&>(std::as_const(*this).node(id));
+}
+
 std::optional<ValueId> Graph::find(std::string_view name) const {
   if (const std::optional<ValueId> outside = find_outside(name)) return outside;
   for (std::size_t i = 0; i < values_.size(); ++i)
@@ -172,6 +176,27 @@ void Graph::set_extent(const Axis& axis, std::int64_t extent) {
     for (auto& [name, attr] : node.attrs.entries())
       if (Dims* dims = std::get_if<Dims>(&attr)) set(*dims);
   }
+}
+
+void Graph::reorder(std::span<const int> order) {
+  TAKT_ASSERT(order.size() == nodes_.size(), "an order of ", order.size(), " for ", nodes_.size(), " nodes");
+  std::vector<Node> nodes;
+  nodes.reserve(order.size());
+  for (const int n : order) {
+    nodes.push_back(std::move(nodes_[static_cast<std::size_t>(n)]));
+    for (const ValueId id : nodes.back().outputs) value(id).producer = {static_cast<int>(nodes.size()) - 1};
+  }
+  nodes_ = std::move(nodes);
+}
+
+void Graph::redirect(std::span<const ValueId> now) {
+  const auto follow = [&](ValueId& id, int reader) {
+    const auto v = static_cast<std::size_t>(id.index);
+    if (v < now.size() && now[v].index >= 0 && value(now[v]).producer.index != reader) id = now[v];
+  };
+  for (std::size_t n = 0; n < nodes_.size(); ++n)
+    for (ValueId& id : nodes_[n].inputs) follow(id, static_cast<int>(n));
+  for (ValueId& id : outputs_) follow(id, -1);
 }
 
 Graph Graph::pruned() const {

@@ -103,6 +103,7 @@ class Graph {
   const Value& value(ValueId id) const;
   Value& value(ValueId id);
   const Node& node(NodeId id) const;
+  Node& node(NodeId id);
   const std::vector<Value>& values() const { return values_; }
   const std::vector<Node>& nodes() const { return nodes_; }
   // The first value of that name. Inputs and persistent values are found by an index, others by looking at all.
@@ -114,6 +115,11 @@ class Graph {
   // Gives an axis of all values another extent, in a graph that is not placed yet. Dims among the ops' constants follow;
   // where another constant depends on the extent, verify() finds it.
   void set_extent(const Axis& axis, std::int64_t extent);
+
+  // Puts the nodes into another order: node order[i] becomes number i.
+  void reorder(std::span<const int> order);
+  // Who reads value v, nodes and outputs, reads now[v] instead where there is one; the node that computes now[v] does not.
+  void redirect(std::span<const ValueId> now);
 
   // A copy without the nodes whose results nobody needs. Values that are no longer used go too, inputs and
   // persistent ones excepted.

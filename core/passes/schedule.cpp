@@ -3,13 +3,15 @@
 // Time is the number of a node in the blocking order, and slot t is the gap before node t. A collective that stood at
 // time t starts in a slot up to t and is done in a slot behind t. The schedule keeps who lives in whose storage, so that
 // a window only makes blocks live longer: outputs and scratch from its start, inputs and scratch until its done. What
-// that takes is known exactly from a profile of the bytes alive at each time.
+// that takes is known exactly from a profile of the bytes alive at each time. In a slot dones come first, then starts:
+// an output lives from the node behind its start, an input until the node before the done, so that blocks are packed in
+// the times of the blocking order, and nodes are moved once, when it is known that they fit.
 #include "core/passes/schedule.h"
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 
-#include "core/graph/rewriter.h"
 #include "core/ops/builders.h"
 #include "core/passes/accumulate_early.h"
 #include "core/passes/byte_profile.h"
@@ -17,24 +19,17 @@
 namespace takt {
 namespace {
 
-// A graph made from another one.
-struct Reordered {
-  Graph graph;
-  std::vector<int> origin;  // by node: its number before; -1: a done
-};
-
-Reordered in_order(const Graph& graph, std::vector<int> order) {
-  Rewriter rewriter(graph);
-  for (const int n : order) rewriter.copy(graph.node({n}));
-  return {std::move(rewriter).finish(), std::move(order)};
-}
-
 struct Window {
   int node = 0;  // the collective, and the time at which it stood
   int stream = 0;
   int earliest = 0;         // slot in which its inputs are there
   int latest = 0;           // slot of whoever first reads its outputs or overwrites its inputs
   int start = 0, done = 0;  // slots
+};
+
+struct Windows {
+  std::vector<Window> windows;  // in the blocking order
+  Lifetimes lives;              // with them
 };
 
 // Who reads and writes what when, in the blocking order.
@@ -106,7 +101,7 @@ class WindowPlanner {
   }
 
   // As long as memory allows.
-  std::vector<Window> longest() && {
+  Windows longest() && {
     std::map<int, int> next_done;  // by stream
     for (auto window = windows_.rbegin(); window != windows_.rend(); ++window) {
       const auto [next, is_last] = next_done.try_emplace(window->stream, window->latest);
@@ -118,10 +113,10 @@ class WindowPlanner {
       bring_forward_start(window, std::max(window.earliest, last_start[window.stream]));
       last_start[window.stream] = window.start;
     }
-    return std::move(windows_);
+    return {std::move(windows_), std::move(lives_)};
   }
   // Done at once.
-  std::vector<Window> shortest() && { return std::move(windows_); }
+  Windows shortest() && { return {std::move(windows_), std::move(lives_)}; }
 
  private:
   void use(int first, int last, std::size_t num_bytes) {
@@ -159,6 +154,10 @@ class WindowPlanner {
     window.done = blocks.empty() || fits(latest) ? latest : last_that(window.done, latest, fits);
     keep(window.done);
     for (Block* block : blocks) block->last = std::max(block->last, window.done - 1);
+    for (const ValueId id : graph_.node({window.node}).outputs) {  // if nobody reads them
+      Block& block = lives_.values[limits_.storage(id)];
+      block.last = std::max(block.last, window.done - 1);
+    }
   }
 
   void bring_forward_start(Window& window, int earliest) {
@@ -177,6 +176,7 @@ class WindowPlanner {
     const int ahead = num_bytes == 0 || fits(most_ahead) ? most_ahead : last_that(0, most_ahead, fits);
     window.start = window.node - ahead;
     use(window.start, window.node - 1, num_bytes);
+    for (Block* block : blocks) block->first = std::min(block->first, window.start);
   }
 
   // The largest number from `good` to `end` for which all up to it hold; `good` does.
@@ -200,57 +200,65 @@ class WindowPlanner {
   std::vector<Window> windows_;
 };
 
-// The graph with pairs. In a slot dones come first, then starts, both in blocking order.
+// Turns collectives into pairs. In a slot dones come first, then starts, both in blocking order.
 class Writer {
  public:
-  Writer(const Graph& graph, const std::vector<Window>& windows)
-      : graph_(graph), rewriter_(graph), windows_(windows), starts_(windows.size()), dones_(windows.size()) {
-    std::size_t num_values = graph.values().size();
-    for (std::size_t w = 0; w < windows.size(); ++w) {
-      starts_[w] = dones_[w] = &windows[w];
-      num_values += graph.node({windows[w].node}).outputs.size();
-    }
-    rewriter_.graph().reserve(num_values, graph.nodes().size() + windows.size());
-    std::stable_sort(starts_.begin(), starts_.end(),
-                     [](const Window* a, const Window* b) { return a->start < b->start; });
-    std::stable_sort(dones_.begin(), dones_.end(),
-                     [](const Window* a, const Window* b) { return a->done < b->done; });
-  }
+  Writer(Graph& graph, Windows& plan) : graph_(graph), windows_(plan.windows), lives_(plan.lives) {}
 
-  Reordered run() && {
-    std::size_t next_start = 0, next_done = 0;
-    const auto num_nodes = static_cast<int>(graph_.nodes().size());
-    for (int slot = 0; slot <= num_nodes; ++slot) {
-      while (next_done < dones_.size() && dones_[next_done]->done == slot) finish(*dones_[next_done++]);
-      while (next_start < starts_.size() && starts_[next_start]->start == slot) start(*starts_[next_start++]);
-      if (slot < num_nodes && !graph_.node({slot}).op->communicates) {
-        rewriter_.copy(graph_.node({slot}));
-        origin_.push_back(slot);
-      }
-    }
-    return {std::move(rewriter_).finish(), std::move(origin_)};
+  void run() && {
+    append_dones();
+    const std::vector<int> order = this->order();
+    graph_.reorder(order);
+    std::vector<Block> scratch;
+    for (const int n : order) scratch.push_back(lives_.scratch[static_cast<std::size_t>(n)]);
+    lives_.scratch = std::move(scratch);
   }
 
  private:
-  void start(const Window& window) {
-    Node node = graph_.node({window.node});
-    node.stream = window.stream;
-    rewriter_.copy_as(std::move(node), graph_.node({window.node}).outputs);
-    origin_.push_back(window.node);
+  // Behind everything, for now; they need no storage of their own.
+  void append_dones() {
+    std::vector<ValueId> now(graph_.values().size());
+    for (const Window& window : windows_) {
+      Node& collective = graph_.node(NodeId{window.node});
+      collective.stream = window.stream;
+      const std::vector<ValueId> inputs = collective.outputs;
+      graph_.append_placed(
+          {.op = &done_op(), .name = collective.name, .inputs = inputs, .tag = collective.tag});
+      for (const ValueId id : inputs) {
+        now[static_cast<std::size_t>(id.index)] = graph_.add_output(Value(graph_.value(id)));
+        lives_.storages.push_back(lives_.storages[static_cast<std::size_t>(id.index)]);
+      }
+    }
+    graph_.redirect(now);
+    lives_.values.resize(graph_.values().size());
+    lives_.scratch.resize(graph_.nodes().size());
   }
 
-  void finish(const Window& window) {
-    const Node& node = graph_.node({window.node});
-    rewriter_.copy_as({.op = &done_op(), .name = node.name, .inputs = node.outputs, .tag = node.tag},
-                      node.outputs);
-    origin_.push_back(-1);
+  std::vector<int> order() const {
+    const auto num_dones = static_cast<int>(windows_.size());
+    const int num_nodes = static_cast<int>(graph_.nodes().size()) - num_dones;
+    std::vector<int> starts(windows_.size()), order;
+    std::iota(starts.begin(), starts.end(), 0);
+    std::vector<int> dones = starts;
+    const auto window = [&](int w) -> const Window& { return windows_[static_cast<std::size_t>(w)]; };
+    std::stable_sort(starts.begin(), starts.end(),
+                     [&](int a, int b) { return window(a).start < window(b).start; });
+    std::stable_sort(dones.begin(), dones.end(),
+                     [&](int a, int b) { return window(a).done < window(b).done; });
+    auto start = starts.begin(), done = dones.begin();
+    for (int slot = 0; slot <= num_nodes; ++slot) {
+      for (; done != dones.end() && window(*done).done == slot; ++done) order.push_back(num_nodes + *done);
+      for (; start != starts.end() && window(*start).start == slot; ++start)
+        order.push_back(window(*start).node);
+      if (slot < num_nodes && !std::as_const(graph_).node(NodeId{slot}).op->communicates)
+        order.push_back(slot);
+    }
+    return order;
   }
 
-  const Graph& graph_;
-  Rewriter rewriter_;
-  std::vector<int> origin_;
+  Graph& graph_;
   const std::vector<Window>& windows_;
-  std::vector<const Window*> starts_, dones_;
+  Lifetimes& lives_;
 };
 
 // The most bytes that are alive at once.
@@ -266,6 +274,13 @@ std::int64_t peak_of(const Lifetimes& lives) {
   return most;
 }
 
+std::vector<int> inverse_of(const std::vector<int>& order) {
+  std::vector<int> inverse(order.size());
+  for (std::size_t i = 0; i < order.size(); ++i)
+    inverse[static_cast<std::size_t>(order[i])] = static_cast<int>(i);
+  return inverse;
+}
+
 // Packing leaves gaps, so that a program may need more than is alive at once. Both are held to what the blocking order
 // takes: where a schedule leaves larger gaps, it is made again with less alive.
 class Scheduler {
@@ -278,15 +293,21 @@ class Scheduler {
 
   Scheduled run() && {
     Lifetimes blocking = lifetimes_of(graph_, scratch_);
-    std::vector<int> order = accumulating_early(graph_);
-    if (std::is_sorted(order.begin(), order.end())) {
-      if (communicates()) return windows_in(graph_, scratch_, blocking, blocking);
+    const std::vector<int> early = accumulating_early(graph_);
+    const bool moves = !std::is_sorted(early.begin(), early.end());
+    if (!moves && !communicates()) {
       pack(blocking);
       return {std::move(graph_), std::move(blocking)};
     }
-    const Reordered early = in_order(graph_, std::move(order));
-    const std::vector<std::size_t> scratch = moved(scratch_, early.origin);
-    return windows_in(early.graph, scratch, lifetimes_of(early.graph, scratch), blocking);
+    if (moves) reorder(early);
+    Windows plan;
+    if (!fits(plan, moves ? lifetimes_of(graph_, scratch_) : blocking, blocking)) {
+      if (moves) reorder(inverse_of(early));
+      plan = WindowPlanner(graph_, mesh_, std::move(blocking), 0).shortest();
+      pack(plan.lives);
+    }
+    Writer(graph_, plan).run();
+    return {std::move(graph_), std::move(plan.lives)};
   }
 
  private:
@@ -295,38 +316,29 @@ class Scheduler {
                        [](const Node& node) { return node.op->communicates; });
   }
 
-  // `graph` with windows, or the blocking order where that does not fit.
-  Scheduled windows_in(const Graph& graph, const std::vector<std::size_t>& scratch, const Lifetimes& lives,
-                       Lifetimes blocking) const {
+  void reorder(const std::vector<int>& order) {
+    graph_.reorder(order);
+    std::vector<std::size_t> scratch;
+    for (const int n : order) scratch.push_back(scratch_[static_cast<std::size_t>(n)]);
+    scratch_ = std::move(scratch);
+  }
+
+  // Makes windows for a graph in which values live as in `lives`. Do they fit beside what the blocking order takes?
+  bool fits(Windows& plan, const Lifetimes& lives, Lifetimes& blocking) const {
     constexpr int kTries = 3;
     std::int64_t alive = peak_of(blocking) + extra_bytes_, allowed = alive;
     for (int i = 0; i < kTries; ++i) {
-      Scheduled result = written(graph, scratch, WindowPlanner(graph, mesh_, lives, alive).longest());
-      const auto needed = static_cast<std::int64_t>(result.lives.num_bytes);
+      plan = WindowPlanner(graph_, mesh_, lives, alive).longest();
+      pack(plan.lives);
+      const auto needed = static_cast<std::int64_t>(plan.lives.num_bytes);
       if (i == 0 && needed > allowed) {
         pack(blocking);
         allowed = static_cast<std::int64_t>(blocking.num_bytes) + extra_bytes_;
       }
-      if (needed <= allowed) return result;
+      if (needed <= allowed) return true;
       alive -= needed - allowed;
     }
-    return written(graph_, scratch_, WindowPlanner(graph_, mesh_, blocking, 0).shortest());
-  }
-
-  static Scheduled written(const Graph& graph, const std::vector<std::size_t>& scratch,
-                           const std::vector<Window>& windows) {
-    Reordered result = Writer(graph, windows).run();
-    Lifetimes lives = lifetimes_of(result.graph, moved(scratch, result.origin));
-    pack(lives);
-    return {std::move(result.graph), std::move(lives)};
-  }
-
-  // Scratch of nodes that were numbered otherwise; a done, which is new, has none.
-  static std::vector<std::size_t> moved(const std::vector<std::size_t>& scratch,
-                                        const std::vector<int>& origin) {
-    std::vector<std::size_t> now;
-    for (const int n : origin) now.push_back(n < 0 ? 0 : scratch[static_cast<std::size_t>(n)]);
-    return now;
+    return false;
   }
 
   Graph graph_;
