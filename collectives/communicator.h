@@ -11,7 +11,7 @@
 
 namespace takt {
 
-enum class ReduceOp { kSum, kMax };
+enum class ReduceOp : std::uint8_t { kSum, kMax };
 std::string_view name_of(ReduceOp op);
 
 // Where a call is queued. CPU backends have one implicit stream, on which a call is done when it returns.

@@ -11,10 +11,6 @@
 namespace takt {
 namespace {
 
-HostedStep compile_for(StepCompiler& compiler, const Mesh& mesh, int threads, int ranks_on_host) {
-  return {compiler.compile(mesh, cpu_threads(threads, ranks_on_host)), ranks_on_host};
-}
-
 std::uint64_t ranks_that_fit(const StepPlan& plan, std::uint64_t memory_bytes) {
   return memory_bytes / std::max<std::uint64_t>(1, plan.arena.num_bytes());
 }
@@ -24,7 +20,7 @@ int most_ranks(StepCompiler& compiler, const Mesh& mesh, int threads, const Host
   int ranks = std::clamp(host.num_cores / std::max(1, threads), 1, mesh.num_ranks());
   while (ranks > 1) {
     const std::uint64_t fit =
-        ranks_that_fit(compile_for(compiler, mesh, threads, ranks).plan, host.memory_bytes);
+        ranks_that_fit(compiler.candidate(mesh, cpu_threads(threads, ranks)), host.memory_bytes);
     if (fit >= static_cast<std::uint64_t>(ranks)) return ranks;
     ranks = static_cast<int>(std::clamp<std::uint64_t>(fit, 1, static_cast<std::uint64_t>(ranks) - 1));
   }
@@ -39,8 +35,8 @@ HostLimits limits_of_this_host() {
 
 HostedStep compile_for_host(StepCompiler& compiler, const Mesh& mesh, int threads,
                             std::optional<int> ranks_on_host, const HostLimits& host) {
-  return compile_for(compiler, mesh, threads,
-                     ranks_on_host ? *ranks_on_host : most_ranks(compiler, mesh, threads, host));
+  const int ranks = ranks_on_host ? *ranks_on_host : most_ranks(compiler, mesh, threads, host);
+  return {compiler.compile(mesh, cpu_threads(threads, ranks)), ranks};
 }
 
 }  // namespace takt

@@ -347,7 +347,7 @@ inline StepPlan compile(const RandomStep& step, const Mesh& mesh, std::size_t bu
   const auto add = [&](const std::string& program, const Graph& parallelized) {
     Graph local = bucket_all_reduces(parallelized, bucket_bytes);
     verify(local, "bucket");
-    if (options.extra_bytes) local = scheduled(local, mesh, plan.device, *options.extra_bytes).graph;
+    if (options.extra_bytes) local = scheduled(local, mesh, plan.device, {*options.extra_bytes}).graph;
     verify(local, "schedule");
     add_program(plan, program, std::move(local));
   };

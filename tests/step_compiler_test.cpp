@@ -24,7 +24,7 @@ void expect_same_as_fresh(const Task& task, const StepConfig& config) {
   StepCompiler compiler(task, config);
   for (const auto& [data, tensor] : {std::pair(1, 1), {4, 1}, {2, 2}, {1, 4}, {8, 1}, {1, 1}}) {
     const Mesh mesh = mesh_of(data, tensor);
-    EXPECT_EQ(text_of(compiler.compile(mesh, 2)), text_of(compile_step(task, config, mesh, 2)))
+    EXPECT_EQ(text_of(compiler.candidate(mesh, 2)), text_of(compile_step(task, config, mesh, 2)))
         << "data=" << data << " tensor=" << tensor;
   }
 }

@@ -40,7 +40,7 @@ std::ostream& operator<<(std::ostream& out, const Axis& axis);
 std::string operator+(const std::string& text, const Axis& axis);
 std::string operator+(const Axis& axis, const char* text);
 
-inline constexpr std::size_t kMaxRank = 8;  // dimensions of a tensor
+inline constexpr std::size_t kMaxRank = 6;  // dimensions of a tensor
 using AxisNames = InlineVector<Axis, kMaxRank>;
 
 }  // namespace takt

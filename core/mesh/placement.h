@@ -1,6 +1,7 @@
 // Placements: how one value lies on the mesh, one entry a mesh axis.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "collectives/communicator.h"
@@ -14,7 +15,7 @@ namespace takt {
 //   sharded     every rank has an equal piece along one tensor axis (the last pieces may be padding), or
 //   partial     every rank has a summand (or a candidate for the maximum) of it.
 struct AxisPlacement {
-  enum class Kind { kReplicated, kSharded, kPartial };
+  enum class Kind : std::uint8_t { kReplicated, kSharded, kPartial };
   Kind kind = Kind::kReplicated;
   Axis axis;                         // sharded: the tensor axis
   ReduceOp reduce = ReduceOp::kSum;  // partial: how the ranks' pieces make the value

@@ -282,14 +282,14 @@ std::vector<int> inverse_of(const std::vector<int>& order) {
 }
 
 // Packing leaves gaps, so that a program may need more than is alive at once. Both are held to what the blocking order
-// takes: where a schedule leaves larger gaps, it is made again with less alive.
+// takes, or other programs take anyway: where a schedule leaves larger gaps, it is made again with less alive.
 class Scheduler {
  public:
-  Scheduler(Graph graph, const Mesh& mesh, const RankDevice& device, std::size_t extra_bytes)
+  Scheduler(Graph graph, const Mesh& mesh, const RankDevice& device, const WindowMemory& memory)
       : graph_(std::move(graph)),
         mesh_(mesh),
         scratch_(scratch_of_nodes(graph_, LookAlikes(graph_), mesh, device)),
-        extra_bytes_(static_cast<std::int64_t>(extra_bytes)) {}
+        memory_(memory) {}
 
   Scheduled run() && {
     Lifetimes blocking = lifetimes_of(graph_, scratch_);
@@ -326,25 +326,31 @@ class Scheduler {
   // Makes windows for a graph in which values live as in `lives`. Do they fit beside what the blocking order takes?
   bool fits(Windows& plan, const Lifetimes& lives, Lifetimes& blocking) const {
     constexpr int kTries = 3;
-    std::int64_t alive = peak_of(blocking) + extra_bytes_, allowed = alive;
+    std::int64_t alive = allowed(peak_of(blocking)), most = alive;
     for (int i = 0; i < kTries; ++i) {
       plan = WindowPlanner(graph_, mesh_, lives, alive).longest();
       pack(plan.lives);
       const auto needed = static_cast<std::int64_t>(plan.lives.num_bytes);
-      if (i == 0 && needed > allowed) {
+      if (i == 0 && needed > most) {
         pack(blocking);
-        allowed = static_cast<std::int64_t>(blocking.num_bytes) + extra_bytes_;
+        most = allowed(static_cast<std::int64_t>(blocking.num_bytes));
       }
-      if (needed <= allowed) return true;
-      alive -= needed - allowed;
+      if (needed <= most) return true;
+      alive -= needed - most;
     }
     return false;
+  }
+
+  // Where the blocking order takes `num_bytes`.
+  std::int64_t allowed(std::int64_t num_bytes) const {
+    return std::max(num_bytes + static_cast<std::int64_t>(memory_.extra_bytes),
+                    static_cast<std::int64_t>(memory_.taken_anyway));
   }
 
   Graph graph_;
   const Mesh& mesh_;
   std::vector<std::size_t> scratch_;  // by node
-  std::int64_t extra_bytes_;
+  const WindowMemory& memory_;
 };
 
 }  // namespace
@@ -359,8 +365,8 @@ int stream_of(const Mesh& mesh, const MeshAxisNames& mesh_axes) {
   return stream;
 }
 
-Scheduled scheduled(Graph graph, const Mesh& mesh, const RankDevice& device, std::size_t extra_bytes) {
-  return Scheduler(std::move(graph), mesh, device, extra_bytes).run();
+Scheduled scheduled(Graph graph, const Mesh& mesh, const RankDevice& device, const WindowMemory& memory) {
+  return Scheduler(std::move(graph), mesh, device, memory).run();
 }
 
 }  // namespace takt

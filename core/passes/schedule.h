@@ -15,15 +15,20 @@ struct Scheduled {
   Lifetimes lives;  // packed
 };
 
+// What the temporary values of a program may take so that windows are longer.
+struct WindowMemory {
+  std::size_t extra_bytes = 0;   // more than the program needs without; 0: what is free anyway
+  std::size_t taken_anyway = 0;  // by another program, which uses the same part of the arena at another time
+};
+
 // Every collective becomes a pair: the collective itself, on a stream that communicates, starts; `done` stands where its
 // results may be read. Between them the collective may run at any time. It starts as early as its inputs are there, and
-// is done as late as its first reader allows, as far as the memory for the program's temporary values grows by no more
-// than `extra_bytes`; 0 takes what is free anyway. All ranks get the same order.
+// is done as late as its first reader allows, as far as `memory` does. All ranks get the same order.
 //
 // A stream belongs to a set of mesh axes, as a communicator does: what goes over one communicator runs one after the
 // other, in an order that all its ranks share; over different ones it need not wait. Streams are queues: starts keep the
 // order in which they are needed, and are done in that order.
-Scheduled scheduled(Graph graph, const Mesh& mesh, const RankDevice& device, std::size_t extra_bytes);
+Scheduled scheduled(Graph graph, const Mesh& mesh, const RankDevice& device, const WindowMemory& memory);
 
 // The stream of collectives along these mesh axes: one bit an axis, so that it is the same in all programs.
 int stream_of(const Mesh& mesh, const MeshAxisNames& mesh_axes);

@@ -40,14 +40,14 @@ void finish(StepPlan& plan) {
   std::vector<Lifetimes> lives;
   for (const Program& program : plan.programs)
     lives.push_back(packed_lifetimes_of(program.graph, plan.mesh, plan.device));
-  finish(plan, lives);
+  lay_out(plan, lives);
+  verify(plan);
 }
 
-void finish(StepPlan& plan, std::span<const Lifetimes> lives) {
+void lay_out(StepPlan& plan, std::span<const Lifetimes> lives) {
   std::vector<const Graph*> graphs;
   for (const Program& program : plan.programs) graphs.push_back(&program.graph);
   plan.arena = plan_memory(plan.table, graphs, lives);
-  verify(plan);
 }
 
 StepPlan::Location StepPlan::locate(std::string_view name, std::size_t program) const {

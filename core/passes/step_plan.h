@@ -58,8 +58,8 @@ struct StepPlan {
 void add_program(StepPlan& plan, std::string_view name, Graph local);
 // Plans the memory of all programs and verifies the plan. Nothing may be added afterwards.
 void finish(StepPlan& plan);
-// The same where the programs' blocks are packed already.
-void finish(StepPlan& plan, std::span<const Lifetimes> lives);
+// Plans the memory of all programs, whose blocks are packed already. What is to run must still be verified.
+void lay_out(StepPlan& plan, std::span<const Lifetimes> lives);
 // Checks what executors count on: every program is a valid graph and agrees with the table, actions name programs,
 // members of a bucket lie side by side, nodes find in memory what was written for them (check_memory), and this build has
 // a kernel for every node that takes its types. Throws kBug, or kConfig where a kernel is missing.

@@ -137,12 +137,12 @@ class PlanBuilder {
          last_micro_batch_ ? std::vector{kLastMicroBatch} : std::vector{kMicroBatch, kUpdate, kRefresh})
       if (has(name)) plan_.step.push_back(run(name, name == kUpdate || name == kRefresh ? 0 : last));
     plan_.evaluate = {run(kEvaluate)};
-    finish(plan_, lives_);
+    lay_out(plan_, lives_);
     return std::move(plan_);
   }
 
  private:
-  // What nobody sees is verified once, in the finished plan.
+  // What nobody sees is verified once, in the plan that is to run.
   void observe(std::string_view pass, std::string_view program, const Graph& graph) const {
     if (!observer_) return;
     verify(graph, pass);
@@ -151,9 +151,11 @@ class PlanBuilder {
   void add_local(std::string_view name, Graph local) {
     local = bucket_all_reduces(std::move(local), bucket_bytes());
     observe("bucket", name, local);
-    Scheduled program = scheduled(std::move(local), plan_.mesh, plan_.device, config_.overlap.extra_bytes);
+    Scheduled program =
+        scheduled(std::move(local), plan_.mesh, plan_.device, {config_.overlap.extra_bytes, temporary_bytes_});
     observe("schedule", name, program.graph);
     add_program(plan_, name, std::move(program.graph));
+    temporary_bytes_ = std::max(temporary_bytes_, program.lives.num_bytes);
     lives_.push_back(std::move(program.lives));
   }
   Action run(std::string_view name, int micro_batch = 0) const {
@@ -171,6 +173,7 @@ class PlanBuilder {
   const PassObserver& observer_;
   std::optional<Graph> last_micro_batch_;  // parallelized; where the update is joined to it
   std::vector<Lifetimes> lives_;           // of the plan's programs
+  std::size_t temporary_bytes_ = 0;        // of the largest so far
   StepPlan plan_;
 };
 
@@ -227,6 +230,12 @@ const GlobalPrograms& StepCompiler::programs(std::int64_t num_samples, Copies co
 }
 
 StepPlan StepCompiler::compile(const Mesh& mesh, const RankDevice& device) {
+  StepPlan plan = candidate(mesh, device);
+  verify(plan);
+  return plan;
+}
+
+StepPlan StepCompiler::candidate(const Mesh& mesh, const RankDevice& device) {
   const BatchPlan batch = this->batch(mesh);
   // A mesh without a second data rank has nothing to cut masters over, and needs no copies of them.
   const bool cuts_masters = config_.shard != Shard::kNone && mesh.size_of("data") > 1;

@@ -51,6 +51,8 @@ class StepCompiler {
 
   // Throws kConfig where the batch or an axis cannot be split.
   StepPlan compile(const Mesh& mesh, const RankDevice& device);
+  // The same plan unverified: to be priced beside others, not to be run.
+  StepPlan candidate(const Mesh& mesh, const RankDevice& device);
 
   // The extents of the model that `mesh_axis` must divide.
   std::vector<Dim> extents_to_divide(const Axis& mesh_axis) const;
