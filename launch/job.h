@@ -37,7 +37,8 @@ struct MeshConfig {
   bool is_auto = true;    // layout = "auto": all ranks on data
   std::int64_t data = 1;  // 0: what the other axes leave
   std::int64_t tensor = 1;
-  std::string shard = "none";  // none | optimizer
+  std::string shard = "none";    // see Shard
+  std::int64_t shard_group = 0;  // data ranks that share one copy; 0: all
   double bucket_bytes = 0;     // 0: chosen from the data-parallel degree
 };
 

@@ -55,7 +55,7 @@ std::string plan_text(const StepPlan& plan, const BatchPlan& batch, int ranks_on
       "{}\n",
       to_string(plan.mesh), plural(num_ranks, "rank"), plural(num_hosts, "host"),
       std::min(ranks_on_host, num_ranks), plural(plan.device.num_threads, "thread"), batch.samples_a_step,
-      plan.mesh.size_of("data"), batch.num_micro_batches, batch.micro_batch);
+      plan.mesh.data_ranks(), batch.num_micro_batches, batch.micro_batch);
   text += "memory of a rank\n" + memory_text(plan) + "programs of a rank\n";
   for (const Program& program : plan.programs)
     text += program_text(program, program.name == kMicroBatch ? batch.num_micro_batches

@@ -36,6 +36,17 @@ std::string nearest_that_fit(std::int64_t asked_tensor, int num_ranks, const std
   return text;
 }
 
+// Groups of data ranks that share one copy of what mesh.shard says.
+InlineVector<MeshAxis, kMaxMeshAxes> with_replicas(const MeshConfig& config, std::int64_t data,
+                                                   const MeshAxis& tensor) {
+  const std::int64_t group = config.shard == "none" || config.shard_group == 0 ? data : config.shard_group;
+  TAKT_REQUIRE(data % group == 0, "mesh.shard_group: data=", data, " is not a multiple of ", group,
+               "\n  use a divisor of ", data, ", or 0 for all data ranks");
+  const MeshAxis shared{.name = "data", .size = static_cast<int>(group), .cut = 1};
+  if (group == data) return {shared, tensor};
+  return {{.name = "replica", .size = static_cast<int>(data / group), .cut = 1}, shared, tensor};
+}
+
 }  // namespace
 
 Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const std::vector<Dim>& extents) {
@@ -55,8 +66,7 @@ Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const std::vector<Dim
         fmt::format("{} cannot be split as data={} x tensor={} (= {})", ranks, data, tensor, data * tensor));
   if (const Dim* dim = undivided(tensor, extents))
     refuse(fmt::format("tensor={} does not divide the model's {} {}", tensor, dim->extent, dim->axis.str()));
-  return {.axes = {{.name = "data", .size = static_cast<int>(data), .cut = 1},
-                   {.name = "tensor", .size = static_cast<int>(tensor)}}};
+  return {.axes = with_replicas(config, data, {.name = "tensor", .size = static_cast<int>(tensor)})};
 }
 
 }  // namespace takt

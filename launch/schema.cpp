@@ -5,6 +5,7 @@
 #include <cctype>
 
 #include "core/base/units.h"
+#include "core/passes/sharding_rules.h"
 #include "core/train/job_task.h"
 #include "optimizers/optimizer.h"
 #include "optimizers/schedule.h"
@@ -211,9 +212,17 @@ Keys run_keys() {
   return {
       layout_key(),
       choice_key(
-          "mesh.shard", [](Job & j) -> auto& { return j.mesh.shard; }, {"none", "optimizer"},
-          "What data ranks share instead of each having a copy: optimizer state and master weights (ZeRO-1).")
+          "mesh.shard", [](Job & j) -> auto& { return j.mesh.shard; },
+          {shard_names().begin(), shard_names().end()},
+          "What data ranks share instead of each having a copy: optimizer state and master weights (ZeRO-1), "
+          "sums of "
+          "gradients too (ZeRO-2), or the weights as well (ZeRO-3).")
           .also_known_as({"zero", "zero_stage", "fsdp", "distributed_optimizer"}),
+      whole_key(
+          "mesh.shard_group", [](Job & j) -> auto& { return j.mesh.shard_group; }, from_to(0, 1 << 24),
+          "ranks",
+          "How many data ranks share one copy; groups are replicas of each other (HSDP). 0: all data ranks.")
+          .also_known_as({"hsdp", "replicas", "num_distributed_optimizer_instances"}),
       bucket_key(),
       checkpoint_every_key(),
       whole_key(

@@ -175,7 +175,7 @@ void TrainingRun::print_header() {
                             .valid_units = prepared_.data.valid ? units_of(*prepared_.data.valid) : 0,
                             .mesh = to_string(prepared_.mesh),
                             .batch_units = batch.samples_a_step * unit_.per_sample,
-                            .data_ranks = prepared_.mesh.size_of("data"),
+                            .data_ranks = prepared_.mesh.data_ranks(),
                             .accumulated = batch.num_micro_batches,
                             .micro_batch = batch.micro_batch,
                             .units_a_sample = unit_.per_sample,

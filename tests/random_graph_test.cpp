@@ -89,7 +89,7 @@ class RankRun {
 };
 
 std::string run_on(const RandomStep& step, const Expected& expected, const Mesh& mesh,
-                   const ShardingRules& rules = sharding_rules(Shard::kNone)) {
+                   const ShardingRules& rules = model_rules(Shard::kNone)) {
   // Small buckets, so that some hold several gradients and there are several of them.
   const StepPlan plan = compile(step, mesh, 1024, {.rules = rules});
   std::vector<std::string> wrong(static_cast<std::size_t>(mesh.num_ranks()));
@@ -127,8 +127,8 @@ TEST_P(RandomGraph, EqualsTheReferenceOnAnyMesh) {
 // Several mesh axes on one tensor axis: the batch over replica and data, model axes over tensor and inner,
 // in either order of the cuts.
 ShardingRules nested_rules() {
-  ShardingRules rules = sharding_rules(Shard::kNone);
-  for (const ShardingRule& rule : sharding_rules(Shard::kNone))
+  ShardingRules rules = model_rules(Shard::kNone);
+  for (const ShardingRule& rule : model_rules(Shard::kNone))
     rules.push_back({rule.axis, rule.mesh_axis == "data" ? "replica" : "inner", rule.uneven});
   return rules;
 }

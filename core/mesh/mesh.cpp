@@ -29,6 +29,14 @@ bool Mesh::cuts_inside(int inner, int outer) const {
   return a > b || (a == b && inner > outer);
 }
 
+int Mesh::data_rank(std::span<const int> coordinates) const {
+  const auto at = [&](const Axis& name) {
+    const int axis = find(name);
+    return axis < 0 ? 0 : coordinates[static_cast<std::size_t>(axis)];
+  };
+  return at("replica") * size_of("data") + at("data");
+}
+
 std::vector<int> Mesh::cut_order() const {
   std::vector<int> order;
   for (std::size_t i = 0; i < axes.size(); ++i) order.push_back(static_cast<int>(i));

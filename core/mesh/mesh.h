@@ -1,6 +1,7 @@
 // The mesh: ranks arranged along named axes, such as data=4 x tensor=2.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct Mesh {
   InlineVector<MeshAxis, kMaxMeshAxes> axes;
 
   int num_ranks() const;
+  // Ranks with samples of their own: those along "data", over which parameters may be cut, and along "replica", which
+  // have the same pieces. `data_rank` is the number of a rank among them.
+  int data_ranks() const { return size_of("replica") * size_of("data"); }
+  int data_rank(std::span<const int> coordinates) const;
   // The size of a mesh axis; 1 if the mesh has no such axis.
   int size_of(const Axis& axis) const;
   // Position of an axis in `axes`, or -1.

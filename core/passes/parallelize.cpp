@@ -92,8 +92,17 @@ class Parallelizer {
     const Value& value = global_.value(id);
     if (const PersistentValue* known = known_.find(value.name))
       add_outside_value(id, number_of(known->placement));
-    else if (value.role != Role::kAccumulator && (value.role != Role::kDerived || !value.of.empty()))
+    else if (has_place_by_rule(value))
       add_outside_value(id, by_rule(id));
+  }
+
+  // The others lie where their first use wants them.
+  bool has_place_by_rule(const Value& value) const {
+    if (value.role == Role::kDerived) return !value.of.empty();
+    if (value.role != Role::kAccumulator) return true;
+    return !value.of.empty() && std::any_of(mesh_.axes.begin(), mesh_.axes.end(), [&](const MeshAxis& axis) {
+      return axis.size > 1 && is_storage(rules_, axis, Role::kAccumulator);
+    });
   }
 
   int by_rule(ValueId id) {
@@ -208,11 +217,11 @@ class Parallelizer {
     if (!pieces_match(args, choice, last, mesh_) || !cuts_nest(choice, last, mesh_)) return kImpossible;
     double conversions = 0, owed = 0;
     for (std::size_t i = 0; i < args.inputs.size(); ++i) {
-      if (!allowed(choice.inputs[i], args.inputs[i], last)) return kImpossible;
+      if (!allowed(node, choice.inputs[i], args.inputs[i], last)) return kImpossible;
       conversions += input_price(node, i, choice.inputs[i], last);
     }
     for (std::size_t i = 0; i < args.outputs.size(); ++i) {
-      if (!allowed(choice.outputs[i], args.outputs[i], last)) return kImpossible;
+      if (!allowed(node, choice.outputs[i], args.outputs[i], last)) return kImpossible;
       const TensorDesc local{local_dims(args.outputs[i].dims, choice.outputs[i], mesh_),
                              args.outputs[i].dtype};
       const auto bytes = static_cast<double>(local.num_bytes());
@@ -236,8 +245,9 @@ class Parallelizer {
     return node.op->defers_reduction || std::all_of(node.outputs.begin(), node.outputs.end(), is_added_up);
   }
 
-  bool allowed(const Placement& placement, const TensorDesc& desc, std::size_t last) const {
-    if (!placement[last].is_sharded()) return true;
+  // What is overwritten in place lies where it lies.
+  bool allowed(const Node& node, const Placement& placement, const TensorDesc& desc, std::size_t last) const {
+    if (!placement[last].is_sharded() || !node.op->in_place.empty()) return true;
     const Dim dim{placement[last].axis, desc.extent(placement[last].axis)};
     return may_shard(rules_, mesh_.axes[last], dim, num_pieces(placement, last, mesh_));
   }
@@ -285,14 +295,23 @@ class Parallelizer {
   }
 
   double way_price(ValueId id, const Version& version, const Placement& to) const {
-    const double price = conversion_price(placement_of(version), to, global_.value(id).desc, mesh_);
-    return price * (price > 0 && moves_parameter(id, version, to) ? kParameterMoves : 1.0);
+    const Placement from = as_used(id, placement_of(version), to);
+    const double price = conversion_price(from, to, global_.value(id).desc, mesh_);
+    return price * (price > 0 && moves_parameter(id, from, to) ? kParameterMoves : 1.0);
+  }
+
+  // To gather what is cut in storage only is no choice, and so has no price.
+  Placement as_used(ValueId id, Placement stored, const Placement& used) const {
+    for (std::size_t m = 0; m < stored.size(); ++m)
+      if (stored[m].is_sharded() && used[m].is_replicated() &&
+          is_storage(rules_, mesh_.axes[m], global_.value(id).role))
+        stored[m] = AxisPlacement::replicated();
+    return stored;
   }
 
   // Is a parameter gathered, in part or whole?
-  bool moves_parameter(ValueId id, const Version& version, const Placement& to) const {
+  bool moves_parameter(ValueId id, const Placement& from, const Placement& to) const {
     if (!is_persistent(global_.value(id).role)) return false;
-    const Placement& from = placement_of(version);
     for (std::size_t m = 0; m < to.size(); ++m)
       if (from[m].is_sharded() && from[m] != to[m]) return true;
     return false;
@@ -327,7 +346,7 @@ class Parallelizer {
     }
     TAKT_ASSERT(best_price < kImpossible, "'", global_.value(id).name, "' cannot go from ",
                 to_string(placement_of(versions(id).front())), " to ", to_string(placement(to)));
-    const bool is_scoped = best->scope || moves_parameter(id, *best, placement(to));
+    const bool is_scoped = best->scope || moves_parameter(id, placement_of(*best), placement(to));
     const Conversion& way = conversion(id, best->placement, to);
     for (std::size_t i = 0; i < way.nodes.size(); ++i) {
       best = {way.after[i], append(way.nodes[i], id, best->local)};

@@ -26,21 +26,47 @@ std::string nearest_sizes(const MeshAxis& mesh_axis, std::int64_t extent) {
 
 }  // namespace
 
-Shard find_shard(std::string_view name) {
-  if (name == "none") return Shard::kNone;
-  if (name == "optimizer") return Shard::kOptimizer;
-  fail(Fault::kConfig, "mesh.shard: '", name, "' is not known; none and optimizer are");
+namespace {
+
+constexpr std::string_view kShardNames[] = {"none", "optimizer", "gradients", "parameters"};
+
+ShardingRules rules_of_axes() {
+  return {
+      {"batch", "replica", Uneven::kError}, {"batch", "data", Uneven::kError},
+      {"heads", "tensor", Uneven::kError},  {"kv_heads", "tensor", Uneven::kReplicate},
+      {"mlp", "tensor", Uneven::kPad},      {"vocab", "tensor", Uneven::kPad},
+  };
 }
 
-ShardingRules sharding_rules(Shard shard) {
-  ShardingRules rules = {
-      {"batch", "data", Uneven::kError},          {"heads", "tensor", Uneven::kError},
-      {"kv_heads", "tensor", Uneven::kReplicate}, {"mlp", "tensor", Uneven::kPad},
-      {"vocab", "tensor", Uneven::kPad},
-  };
-  if (shard == Shard::kOptimizer)
-    for (const Role role : {Role::kParameter, Role::kState})
-      rules.push_back({Axis(), "data", Uneven::kPad, role});
+ShardingRules with_storage(ShardingRules rules, std::initializer_list<Role> roles) {
+  for (const Role role : roles) rules.push_back({Axis(), "data", Uneven::kPad, role});
+  return rules;
+}
+
+}  // namespace
+
+std::span<const std::string_view> shard_names() {
+  return kShardNames;
+}
+
+Shard find_shard(std::string_view name) {
+  const auto found = std::find(std::begin(kShardNames), std::end(kShardNames), name);
+  TAKT_REQUIRE(found != std::end(kShardNames), "mesh.shard: '", name,
+               "' is not known; none, optimizer, gradients and parameters are");
+  return static_cast<Shard>(found - std::begin(kShardNames));
+}
+
+ShardingRules model_rules(Shard shard) {
+  ShardingRules rules = rules_of_axes();
+  if (shard >= Shard::kGradients) rules = with_storage(std::move(rules), {Role::kAccumulator});
+  if (shard >= Shard::kParameters) rules = with_storage(std::move(rules), {Role::kParameter, Role::kDerived});
+  return rules;
+}
+
+ShardingRules update_rules(Shard shard) {
+  ShardingRules rules = model_rules(shard);
+  if (shard != Shard::kNone)
+    rules = with_storage(std::move(rules), {Role::kIntermediate, Role::kParameter, Role::kState});
   return rules;
 }
 
@@ -59,9 +85,18 @@ bool may_shard(const ShardingRules& rules, const MeshAxis& mesh_axis, const Dim&
                std::int64_t num_pieces) {
   return std::any_of(rules.begin(), rules.end(), [&](const ShardingRule& rule) {
     if (rule.mesh_axis != mesh_axis.name) return false;
-    if (rule.axis.empty()) return true;  // any axis of what an update computes
+    if (rule.axis.empty()) return rule.role == Role::kIntermediate;
     return rule.axis == dim.axis && (dim.extent % num_pieces == 0 || rule.uneven == Uneven::kPad);
   });
+}
+
+bool is_storage(const ShardingRules& rules, const MeshAxis& mesh_axis, Role role) {
+  const auto stores = [&](Role stored) {
+    return std::any_of(rules.begin(), rules.end(), [&](const ShardingRule& rule) {
+      return rule.axis.empty() && rule.mesh_axis == mesh_axis.name && rule.role == stored;
+    });
+  };
+  return stores(role) && !stores(Role::kIntermediate);
 }
 
 namespace {

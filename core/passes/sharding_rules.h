@@ -22,7 +22,7 @@ enum class Uneven {
 };
 
 struct ShardingRule {
-  Axis axis;  // empty: whichever axis the mesh axis divides, else the first, padded
+  Axis axis;  // empty: storage, whichever axis the mesh axis divides, else the first, padded
   Axis mesh_axis;
   Uneven uneven = Uneven::kError;
   std::optional<Role> role = {};  // only values of this role; none: all
@@ -30,15 +30,20 @@ struct ShardingRule {
 using ShardingRules = std::vector<ShardingRule>;
 
 // How much of the training state is cut over the `data` axis: the stages of ZeRO (Rajbhandari et al. 2020,
-// arXiv:1910.02054).
+// arXiv:1910.02054). Each has what those before it have.
 enum class Shard {
-  kNone,       // every data rank has everything
-  kOptimizer,  // optimizer state and master weights (ZeRO-1)
+  kNone,        // every data rank has everything
+  kOptimizer,   // optimizer state and master weights (ZeRO-1)
+  kGradients,   // and sums of gradients, which are scattered after every micro-batch (ZeRO-2)
+  kParameters,  // and the weights that the model reads, which are gathered a layer at a time (ZeRO-3)
 };
-Shard find_shard(std::string_view name);  // "none", "optimizer"; kConfig
+std::span<const std::string_view> shard_names();  // "none", "optimizer", …
+Shard find_shard(std::string_view name);          // kConfig
 
-// batch over data; heads, kv_heads, mlp and vocab over tensor; what `shard` says of parameters and state over data.
-ShardingRules sharding_rules(Shard shard);
+// batch over replica and data; heads, kv_heads, mlp and vocab over tensor; of what `shard` says, storage over data.
+// The model computes with whole weights, an update with whatever pieces are stored.
+ShardingRules model_rules(Shard shard);
+ShardingRules update_rules(Shard shard);
 
 // The extents in the graph, each axis once, that `mesh_axis` must divide.
 std::vector<Dim> extents_to_divide(const Graph& graph, const ShardingRules& rules, const Axis& mesh_axis);
@@ -47,6 +52,9 @@ std::vector<Dim> extents_to_divide(const Graph& graph, const ShardingRules& rule
 // mesh axes that cut it? False where no rule says so.
 bool may_shard(const ShardingRules& rules, const MeshAxis& mesh_axis, const Dim& dim,
                std::int64_t num_pieces);
+
+// Do rules cut values of this role along the mesh axis only where they are stored, so that nodes use them whole?
+bool is_storage(const ShardingRules& rules, const MeshAxis& mesh_axis, Role role);
 
 // Where a value from outside (an input, a parameter, optimizer state) lies. Throws kConfig naming the axis and the
 // nearest mesh that works if an extent cannot be cut.

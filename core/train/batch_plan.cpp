@@ -19,7 +19,7 @@ std::int64_t choose_micro_batch(std::int64_t samples_a_rank, std::int64_t units_
 }  // namespace
 
 BatchPlan plan_batch(const StepConfig& config, const Unit& unit, const Mesh& mesh) {
-  const std::int64_t samples = config.global_batch, data = mesh.size_of("data");
+  const std::int64_t samples = config.global_batch, data = mesh.data_ranks();
   TAKT_REQUIRE(samples > 0 && samples % data == 0, "train.global_batch: ", samples,
                " samples cannot be split over data=", data,
                "\n  nearest that fit: ", std::max<std::int64_t>(1, samples / data) * data, " or ",

@@ -115,10 +115,9 @@ class PlanBuilder {
               const PassObserver& observer)
       : config_(config), observer_(observer), plan_{.mesh = mesh, .device = device} {}
 
-  // Parameters and state are cut as the config says where they are updated; activations never are.
-  void add(std::string_view name, const GlobalProgram& global, Shard shard) {
+  void add(std::string_view name, const GlobalProgram& global, const ShardingRules& rules) {
     if (global.graph.nodes().empty()) return;
-    Graph local = parallelize(global, plan_.mesh, sharding_rules(shard), plan_.table);
+    Graph local = parallelize(global, plan_.mesh, rules, plan_.table);
     observe("parallelize", name, local);
     const bool is_of_last = name == kMicroBatch || name == kUpdate || name == kRefresh;
     if (config_.overlap.joins_update && is_of_last)
@@ -151,8 +150,8 @@ class PlanBuilder {
   void add_local(std::string_view name, Graph local) {
     local = bucket_all_reduces(std::move(local), bucket_bytes());
     observe("bucket", name, local);
-    Scheduled program =
-        scheduled(std::move(local), plan_.mesh, plan_.device, {config_.overlap.extra_bytes, temporary_bytes_});
+    Scheduled program = scheduled(std::move(local), plan_.mesh, plan_.device,
+                                  {config_.overlap.extra_bytes, temporary_bytes_});
     observe("schedule", name, program.graph);
     add_program(plan_, name, std::move(program.graph));
     temporary_bytes_ = std::max(temporary_bytes_, program.lives.num_bytes);
@@ -166,7 +165,7 @@ class PlanBuilder {
                        [&](const Program& program) { return program.name == name; });
   }
   std::size_t bucket_bytes() const {
-    return config_.bucket_bytes > 0 ? config_.bucket_bytes : default_bucket_bytes(plan_.mesh.size_of("data"));
+    return config_.bucket_bytes > 0 ? config_.bucket_bytes : default_bucket_bytes(plan_.mesh.data_ranks());
   }
 
   const StepConfig& config_;
@@ -237,23 +236,26 @@ StepPlan StepCompiler::compile(const Mesh& mesh, const RankDevice& device) {
 
 StepPlan StepCompiler::candidate(const Mesh& mesh, const RankDevice& device) {
   const BatchPlan batch = this->batch(mesh);
-  // A mesh without a second data rank has nothing to cut masters over, and needs no copies of them.
-  const bool cuts_masters = config_.shard != Shard::kNone && mesh.size_of("data") > 1;
+  // A mesh without a second data rank has nothing to cut masters over, and needs no copies of them; nor does a model that
+  // gathers its weights itself.
+  const bool keeps_copies =
+      (config_.shard == Shard::kOptimizer || config_.shard == Shard::kGradients) && mesh.size_of("data") > 1;
   const GlobalPrograms& global =
-      programs(batch.samples_a_micro_batch, cuts_masters ? Copies::kAll : Copies::kCasts);
+      programs(batch.samples_a_micro_batch, keeps_copies ? Copies::kAll : Copies::kCasts);
   PlanBuilder builder(config_, mesh, device, observer_);
-  builder.add(kMicroBatch, global.micro_batch, Shard::kNone);
-  builder.add(kEvaluate, global.evaluate, Shard::kNone);
-  builder.add(kUpdate, global.update, config_.shard);
-  builder.add(kRefresh, global.refresh, config_.shard);
-  builder.add(kConstants, global.constants, Shard::kNone);
+  const ShardingRules of_model = model_rules(config_.shard), of_update = update_rules(config_.shard);
+  builder.add(kMicroBatch, global.micro_batch, of_model);
+  builder.add(kEvaluate, global.evaluate, of_model);
+  builder.add(kUpdate, global.update, of_update);
+  builder.add(kRefresh, global.refresh, of_update);
+  builder.add(kConstants, global.constants, of_model);
   return std::move(builder).finished(batch.num_micro_batches);
 }
 
 std::vector<Dim> StepCompiler::extents_to_divide(const Axis& mesh_axis) const {
   Graph graph;
   task_.build_prediction(graph, 1);
-  return takt::extents_to_divide(graph, sharding_rules(config_.shard), mesh_axis);
+  return takt::extents_to_divide(graph, model_rules(config_.shard), mesh_axis);
 }
 
 StepPlan compile_step(const Task& task, const StepConfig& config, const Mesh& mesh, const RankDevice& device,

@@ -86,11 +86,10 @@ Trainer::Trainer(const Task& task, const StepConfig& config, const StepPlan& pla
 }
 
 void Trainer::list_inputs() {
-  const int batch_axis = plan_.mesh.find("data");
   for (const PersistentValue& value : plan_.table.values()) {
     if (value.role != Role::kInput || value.name == kHyper) continue;
     for (std::size_t m = 0; m < value.placement.size(); ++m)
-      TAKT_ASSERT(static_cast<int>(m) == batch_axis || !value.placement[m].is_sharded(), "input '",
+      TAKT_ASSERT(!value.placement[m].is_sharded() || value.placement[m].axis == "batch", "input '",
                   value.name, "' is cut along ", plan_.mesh.axes[m].name,
                   ", but a dataset fills whole samples");
     inputs_.push_back({value.name, value.desc.dtype, value.desc.num_bytes()});
@@ -134,8 +133,7 @@ void Trainer::start() {
 }
 
 int Trainer::data_rank() const {
-  const int axis = plan_.mesh.find("data");
-  return axis < 0 ? 0 : executor_->coordinates()[static_cast<std::size_t>(axis)];
+  return plan_.mesh.data_rank(executor_->coordinates());
 }
 
 void Trainer::load_micro_batch(const Dataset& data, int micro_batch) {
@@ -233,7 +231,7 @@ Evaluation Trainer::evaluate(const Dataset& data, std::int64_t num_samples,
       for (std::int64_t i = 0; i < num_counted; ++i) weights[f] += figures[f].weight(mine + i);
   }
   // Ranks of one data group's other axes hold the same sums: each counts once.
-  if (!is_first_along_all_but("data")) std::fill(sums.begin(), sums.end(), 0.0);
+  if (!counts_its_samples()) std::fill(sums.begin(), sums.end(), 0.0);
   world_.all_reduce(sums.data(), sums.size(), DType::kF64, ReduceOp::kSum, {"validation sums"});
   const auto mean = [&](std::size_t i) {
     return sums[i] / (static_cast<double>(num_samples) * static_cast<double>(outputs_[i].per_sample));
@@ -246,9 +244,11 @@ Evaluation Trainer::evaluate(const Dataset& data, std::int64_t num_samples,
   return evaluation;
 }
 
-bool Trainer::is_first_along_all_but(const Axis& mesh_axis) const {
-  for (std::size_t m = 0; m < plan_.mesh.axes.size(); ++m)
-    if (plan_.mesh.axes[m].name != mesh_axis && executor_->coordinates()[m] != 0) return false;
+bool Trainer::counts_its_samples() const {
+  for (std::size_t m = 0; m < plan_.mesh.axes.size(); ++m) {
+    const Axis& name = plan_.mesh.axes[m].name;
+    if (name != "data" && name != "replica" && executor_->coordinates()[m] != 0) return false;
+  }
   return true;
 }
 

@@ -94,7 +94,7 @@ class Trainer {
   // Adds what the outputs say of the first `num_counted` samples: a sum an output.
   void add_outputs(std::int64_t num_counted, std::span<double> sums);
   float scalar(std::string_view output) const;
-  bool is_first_along_all_but(const Axis& mesh_axis) const;
+  bool counts_its_samples() const;
 
   const Task& task_;
   const StepConfig config_;

@@ -1,0 +1,62 @@
+// Any layout equals one rank: what data ranks share (ZeRO), in groups of any size, beside tensor parallelism.
+#include "tests/mesh_training.h"
+
+namespace takt {
+namespace {
+
+// A mesh of groups of data ranks, each of which has one copy of what is shared.
+Mesh mesh_of(int replica, int data, int tensor) {
+  return {{{"replica", replica, 1}, {"data", data, 1}, {"tensor", tensor}}};
+}
+
+class AnyLayout : public testing::TestWithParam<Case> {
+ protected:
+  AnyLayout()
+      : subject_(GetParam().make()),
+        step_(GetParam().step),
+        alone_(train(*subject_, step_, mesh_of(1, 1, 1))) {}
+  void expect_as_alone(const StepConfig& step, const Mesh& mesh) const {
+    SCOPED_TRACE(concat("shard=", shard_names()[static_cast<std::size_t>(step.shard)], " ", to_string(mesh)));
+    expect_close(train(*subject_, step, mesh), alone_, {});
+  }
+  std::unique_ptr<Subject> subject_;
+  StepConfig step_;
+  Training alone_;
+};
+
+TEST_P(AnyLayout, SharedStateEqualsOneRank) {
+  StepConfig step = step_;
+  for (const Shard shard : {Shard::kOptimizer, Shard::kGradients, Shard::kParameters})
+    for (const auto& [replica, data, tensor] :
+         {std::tuple(1, 2, 1), {1, 4, 2}, {2, 2, 1}, {4, 2, 1}, {2, 2, 2}}) {
+      step.shard = shard;
+      expect_as_alone(step, mesh_of(replica, data, tensor));
+    }
+}
+
+// Source: Rajbhandari et al. 2020, section 5: what each stage leaves on one of d ranks.
+TEST_P(AnyLayout, ARankKeepsItsShare) {
+  const auto bytes = [&](Shard shard, int replica, int data, Role role) {
+    StepConfig step = step_;
+    step.shard = shard;
+    const StepPlan plan = compile_step(subject_->task(), step, mesh_of(replica, data, 1), 1);
+    return static_cast<double>(plan.arena.bytes_by_role.at(role));
+  };
+  const auto expect_share = [&](Shard shard, Role role, double share) {
+    for (const int replica : {1, 2}) {
+      const double whole = bytes(Shard::kNone, 1, 1, role);
+      EXPECT_NEAR(bytes(shard, replica, 4, role) / whole, share, 0.1 * share + 0.06)
+          << shard_names()[static_cast<std::size_t>(shard)] << " " << name_of(role);
+    }
+  };
+  for (const Shard shard : {Shard::kOptimizer, Shard::kGradients, Shard::kParameters}) {
+    expect_share(shard, Role::kParameter, 0.25);
+    expect_share(shard, Role::kAccumulator, shard >= Shard::kGradients ? 0.25 : 1);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, AnyLayout, testing::ValuesIn(cases()),
+                         [](const auto& test) { return test.param.name; });
+
+}  // namespace
+}  // namespace takt
