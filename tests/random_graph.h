@@ -328,6 +328,7 @@ inline Array random_array(const RandomStep& step, const Value& value, int micro_
 // How a random step is compiled.
 struct CompileOptions {
   ShardingRules rules = model_rules(Shard::kNone);
+  ShardingRules rules_of_update = rules;
   std::optional<std::size_t> extra_bytes = {};  // of the schedule; none: collectives block
   bool joins_update = false;                    // program 1 is the last micro-batch and the update in one
 };
@@ -337,9 +338,9 @@ inline StepPlan compile(const RandomStep& step, const Mesh& mesh, std::size_t bu
                         const CompileOptions& options = {}) {
   StepPlan plan{.mesh = mesh};
   PersistentTable table;
-  const auto local_of = [&](const Graph& global) {
+  const auto local_of = [&](const Graph& global, const ShardingRules& rules) {
     verify(global, "autodiff");
-    Graph local = parallelize(global, mesh, options.rules, table);
+    Graph local = parallelize(global, mesh, rules, table);
     verify(local, "parallelize");
     table.add(local, "");
     return local;
@@ -351,7 +352,8 @@ inline StepPlan compile(const RandomStep& step, const Mesh& mesh, std::size_t bu
     verify(local, "schedule");
     add_program(plan, program, std::move(local));
   };
-  const Graph micro_batch = local_of(step.micro_batch), update = local_of(step.update);
+  const Graph micro_batch = local_of(step.micro_batch, options.rules),
+              update = local_of(step.update, options.rules_of_update);
   add("micro_batch", micro_batch);
   add("update", options.joins_update ? joined(micro_batch, update) : update);
   finish(plan);

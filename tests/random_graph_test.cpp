@@ -89,9 +89,9 @@ class RankRun {
 };
 
 std::string run_on(const RandomStep& step, const Expected& expected, const Mesh& mesh,
-                   const ShardingRules& rules = model_rules(Shard::kNone)) {
+                   const CompileOptions& options = {}) {
   // Small buckets, so that some hold several gradients and there are several of them.
-  const StepPlan plan = compile(step, mesh, 1024, {.rules = rules});
+  const StepPlan plan = compile(step, mesh, 1024, options);
   std::vector<std::string> wrong(static_cast<std::size_t>(mesh.num_ranks()));
   run_ranks(mesh.num_ranks(), [&](Communicator& world) {
     wrong[static_cast<std::size_t>(world.rank())] = RankRun(plan, expected, world).run();
@@ -129,7 +129,7 @@ TEST_P(RandomGraph, EqualsTheReferenceOnAnyMesh) {
 ShardingRules nested_rules() {
   ShardingRules rules = model_rules(Shard::kNone);
   for (const ShardingRule& rule : model_rules(Shard::kNone))
-    rules.push_back({rule.axis, rule.mesh_axis == "data" ? "replica" : "inner", rule.uneven});
+    if (rule.mesh_axis == "tensor") rules.push_back({rule.axis, "inner", rule.uneven});
   return rules;
 }
 
@@ -144,7 +144,7 @@ TEST_P(RandomGraph, EqualsTheReferenceWhereCutsNest) {
     for (const Mesh& mesh : meshes) {
       std::string wrong;
       try {
-        wrong = run_on(step, expected, mesh, nested_rules());
+        wrong = run_on(step, expected, mesh, {.rules = nested_rules()});
       } catch (const std::exception& error) {
         wrong = error.what();
       }
@@ -153,6 +153,22 @@ TEST_P(RandomGraph, EqualsTheReferenceWhereCutsNest) {
                                  << ", global graph:\n"
                                  << to_string(step.micro_batch);
     }
+  }
+}
+
+TEST_P(RandomGraph, EqualsTheReferenceWhereStorageIsCut) {
+  const CompileOptions options{.rules = model_rules(Shard::kParameters),
+                               .rules_of_update = update_rules(Shard::kParameters)};
+  const Mesh meshes[] = {{{{"data", 4, 1}}},
+                         {{{"data", 2, 1}, {"tensor", 4}}},
+                         {{{"replica", 2, 1}, {"data", 2, 1}, {"tensor", 2}}}};
+  for (std::uint64_t seed = GetParam(); seed < GetParam() + kSeedsATest / 2; ++seed) {
+    const RandomStep step = random_step(seed);
+    const Expected expected = expect(step);
+    for (const Mesh& mesh : meshes)
+      ASSERT_EQ(run_on(step, expected, mesh, options), "")
+          << "seed " << seed << " on " << to_string(mesh) << ", global graph:\n"
+          << to_string(step.micro_batch);
   }
 }
 

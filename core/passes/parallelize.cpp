@@ -92,17 +92,8 @@ class Parallelizer {
     const Value& value = global_.value(id);
     if (const PersistentValue* known = known_.find(value.name))
       add_outside_value(id, number_of(known->placement));
-    else if (has_place_by_rule(value))
+    else if (value.role != Role::kAccumulator && (value.role != Role::kDerived || !value.of.empty()))
       add_outside_value(id, by_rule(id));
-  }
-
-  // The others lie where their first use wants them.
-  bool has_place_by_rule(const Value& value) const {
-    if (value.role == Role::kDerived) return !value.of.empty();
-    if (value.role != Role::kAccumulator) return true;
-    return !value.of.empty() && std::any_of(mesh_.axes.begin(), mesh_.axes.end(), [&](const MeshAxis& axis) {
-      return axis.size > 1 && is_storage(rules_, axis, Role::kAccumulator);
-    });
   }
 
   int by_rule(ValueId id) {
@@ -245,19 +236,25 @@ class Parallelizer {
     return node.op->defers_reduction || std::all_of(node.outputs.begin(), node.outputs.end(), is_added_up);
   }
 
-  // What is overwritten in place lies where it lies.
+  // What is overwritten in place lies where it is stored.
   bool allowed(const Node& node, const Placement& placement, const TensorDesc& desc, std::size_t last) const {
-    if (!placement[last].is_sharded() || !node.op->in_place.empty()) return true;
+    if (!placement[last].is_sharded() || overwrites_storage(node, last)) return true;
     const Dim dim{placement[last].axis, desc.extent(placement[last].axis)};
     return may_shard(rules_, mesh_.axes[last], dim, num_pieces(placement, last, mesh_));
+  }
+
+  bool overwrites_storage(const Node& node, std::size_t m) const {
+    return std::any_of(node.op->in_place.begin(), node.op->in_place.end(), [&](const auto& pair) {
+      const ValueId id = node.inputs[static_cast<std::size_t>(pair.second)];
+      return is_storage(rules_, mesh_.axes[m], global_.value(id).role);
+    });
   }
 
   // The cheapest way from any version that the node may use. What is overwritten in place is used where it lies.
   double input_price(const Node& node, std::size_t input, const Placement& wanted, std::size_t last) const {
     const ValueId id = node.inputs[input];
     double best = kImpossible;
-    if (versions(id).empty())
-      return 0;  // an accumulator or derived value, which lies where its first use wants it
+    if (versions(id).empty()) return first_use_price(id, wanted, last);
     if (is_overwritten(*node.op, input)) {
       const Placement& own = placement_of(versions(id).front());
       return std::equal(own.begin(), own.begin() + last + 1, wanted.begin()) ? 0 : kImpossible;
@@ -268,6 +265,13 @@ class Parallelizer {
       best = std::min(best, price + detour_price(id, version, wanted, last));
     }
     return best;
+  }
+
+  // An accumulator or derived value lies where its first use wants it, but where its storage is cut.
+  double first_use_price(ValueId id, const Placement& wanted, std::size_t last) const {
+    const Value& value = global_.value(id);
+    if (value.of.empty() || !is_storage(rules_, mesh_.axes[last], value.role)) return 0;
+    return wanted[last] == placement_by_rule(rules_, mesh_, value)[last] ? 0 : kImpossible;
   }
 
   // Where the update wants a gradient: where its parameter lies. Null for other values.
