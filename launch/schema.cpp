@@ -223,6 +223,12 @@ Keys run_keys() {
           "ranks",
           "How many data ranks share one copy; groups are replicas of each other (HSDP). 0: all data ranks.")
           .also_known_as({"hsdp", "replicas", "num_distributed_optimizer_instances"}),
+      flag_key(
+          "mesh.sequence", [](Job & j) -> auto& { return j.mesh.sequence; },
+          "Tensor ranks share the tokens between products instead of each having all, where their number "
+          "divides "
+          "model.seq: less memory, the same bytes sent.")
+          .also_known_as({"sequence_parallel", "sp"}),
       bucket_key(),
       checkpoint_every_key(),
       whole_key(

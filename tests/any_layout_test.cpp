@@ -16,7 +16,8 @@ class AnyLayout : public testing::TestWithParam<Case> {
         step_(GetParam().step),
         alone_(train(*subject_, step_, mesh_of(1, 1, 1))) {}
   void expect_as_alone(const StepConfig& step, const Mesh& mesh) const {
-    SCOPED_TRACE(concat("shard=", shard_names()[static_cast<std::size_t>(step.shard)], " ", to_string(mesh)));
+    SCOPED_TRACE(
+        concat("shard=", shard_names()[static_cast<std::size_t>(step.layout.shard)], " ", to_string(mesh)));
     expect_close(train(*subject_, step, mesh), alone_, {});
   }
   std::unique_ptr<Subject> subject_;
@@ -29,16 +30,27 @@ TEST_P(AnyLayout, SharedStateEqualsOneRank) {
   for (const Shard shard : {Shard::kOptimizer, Shard::kGradients, Shard::kParameters})
     for (const auto& [replica, data, tensor] :
          {std::tuple(1, 2, 1), {1, 4, 2}, {2, 2, 1}, {4, 2, 1}, {2, 2, 2}}) {
-      step.shard = shard;
+      step.layout.shard = shard;
       expect_as_alone(step, mesh_of(replica, data, tensor));
     }
+}
+
+// Tokens are shared between products; 12 tokens over 8 ranks do not divide, and stay whole.
+TEST_P(AnyLayout, SharedTokensEqualOneRank) {
+  StepConfig step = step_;
+  step.layout.sequence = true;
+  for (const auto& [data, tensor] : {std::pair(1, 2), {2, 2}, {1, 4}, {2, 4}})
+    expect_as_alone(step, mesh_of(1, data, tensor));
+  step.layout.shard = Shard::kParameters;
+  for (const auto& [replica, data] : {std::pair(1, 2), {2, 2}})
+    expect_as_alone(step, mesh_of(replica, data, 2));
 }
 
 // Source: Rajbhandari et al. 2020, section 5: what each stage leaves on one of d ranks.
 TEST_P(AnyLayout, ARankKeepsItsShare) {
   const auto bytes = [&](Shard shard, int replica, int data, Role role) {
     StepConfig step = step_;
-    step.shard = shard;
+    step.layout.shard = shard;
     const StepPlan plan = compile_step(subject_->task(), step, mesh_of(replica, data, 1), 1);
     return static_cast<double>(plan.arena.bytes_by_role.at(role));
   };

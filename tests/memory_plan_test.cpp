@@ -327,7 +327,7 @@ TEST(MemoryPlan, IsSoundForJoinedSteps) {
       for (const std::size_t extra_bytes : {std::size_t{0}, std::size_t{1} << 30}) {
         GptStep job = gpt_job(family);
         job.step.bucket_bytes = 9000;
-        job.step.shard = shard;
+        job.step.layout.shard = shard;
         job.step.overlap = {true, extra_bytes};
         expect_sound(compile_step(job, mesh_of(2, 2), 1), family);
         ASSERT_FALSE(HasFailure()) << (shard == Shard::kNone) << " " << extra_bytes;

@@ -34,7 +34,7 @@ TEST_P(MeshEquality, AnyMeshEqualsOneRank) {
 // ZeRO-1 changes where state lies, not what it is; also where tensor cuts the same axis, and where nothing divides.
 TEST_P(MeshEquality, ShardedOptimizerStateEqualsOneRank) {
   StepConfig step = step_;
-  step.shard = Shard::kOptimizer;
+  step.layout.shard = Shard::kOptimizer;
   for (const auto& [data, tensor] : {std::pair(2, 1), {4, 1}, {2, 2}, {4, 2}}) {
     SCOPED_TRACE(concat("data=", data, " tensor=", tensor));
     expect_close(trained(step, data, tensor), alone_, {});
@@ -50,7 +50,7 @@ TEST_P(MeshEquality, MixedPrecisionStaysNearFullPrecision) {
   EXPECT_LE(relative(alone.losses.front(), alone_.losses.front()), 1e-3);
   EXPECT_LE(relative(alone.grad_norms.front(), alone_.grad_norms.front()), 1e-2);
   expect_close(alone, alone_, one_step);
-  step.shard = Shard::kOptimizer;
+  step.layout.shard = Shard::kOptimizer;
   expect_close(trained(step, 2, 2), alone, one_step);
 }
 
@@ -71,7 +71,7 @@ TEST_P(MeshEquality, OverlapDoesNotChangeABit) {
       SCOPED_TRACE(concat(shard == Shard::kNone ? "none" : "optimizer", " data=", data, " tensor=", tensor));
       StepConfig step = step_;
       step.bucket_bytes = 4000;
-      step.shard = shard;
+      step.layout.shard = shard;
       const Training blocking = trained(step, data, tensor);
       step.overlap = {.joins_update = true, .extra_bytes = 1 << 20};
       expect_same_bits(trained(step, data, tensor), blocking);
@@ -92,7 +92,7 @@ TEST(ShardedOptimizer, KeepsItsShareOfTheState) {
   };
   const double state = bytes(1, Role::kState), masters = bytes(1, Role::kParameter);
   const double constants = bytes(1, Role::kDerived);
-  step.shard = Shard::kOptimizer;
+  step.layout.shard = Shard::kOptimizer;
   EXPECT_EQ(bytes(1, Role::kDerived), constants) << "one data rank: no copies";
   for (const int data : {2, 4}) {
     EXPECT_NEAR(bytes(data, Role::kState) * data / state, 1.0, 0.05) << data;
@@ -108,7 +108,7 @@ TEST(ShardedOptimizer, ScattersAndGathersEachParameterOnce) {
     for (const int tensor : {1, 2}) {
       const LanguageTask task(llama(4, 32, false));
       StepConfig step = step_of("adamw");
-      step.shard = Shard::kOptimizer;
+      step.layout.shard = Shard::kOptimizer;
       step.precision = precision;
       step.micro_batch = 4;  // with fewer tokens than weights, gathering the tokens is cheaper, and is taken
       const StepPlan plan = compile_step(task, step, {{{"data", 2, 1}, {"tensor", tensor}}}, 1);

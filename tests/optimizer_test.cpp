@@ -106,7 +106,7 @@ class CpuUpdate {
     StepPlan plan{.mesh = kOneRank};
     add_program(
         plan, "update",
-        parallelize(update_graph(config, decays), kOneRank, model_rules(Shard::kNone), plan.table));
+        parallelize(update_graph(config, decays), kOneRank, model_rules(), plan.table));
     finish(plan);
     return plan;
   }

@@ -186,7 +186,7 @@ TEST(Parallelize, AnInputThatDoesNotDivideNamesAxisAndNearestSizes) {
   Graph graph;
   graph.mark_output(graph.input("tokens", {{{"batch", 6}, {"seq", 3}}, DType::kI32}));
   try {
-    parallelize(graph, {{{"data", 4}}}, model_rules(Shard::kNone), {});
+    parallelize(graph, {{{"data", 4}}}, model_rules(), {});
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_EQ(error.fault(), Fault::kConfig);

@@ -327,7 +327,7 @@ inline Array random_array(const RandomStep& step, const Value& value, int micro_
 
 // How a random step is compiled.
 struct CompileOptions {
-  ShardingRules rules = model_rules(Shard::kNone);
+  ShardingRules rules = model_rules();
   ShardingRules rules_of_update = rules;
   std::optional<std::size_t> extra_bytes = {};  // of the schedule; none: collectives block
   bool joins_update = false;                    // program 1 is the last micro-batch and the update in one

@@ -127,8 +127,8 @@ TEST_P(RandomGraph, EqualsTheReferenceOnAnyMesh) {
 // Several mesh axes on one tensor axis: the batch over replica and data, model axes over tensor and inner,
 // in either order of the cuts.
 ShardingRules nested_rules() {
-  ShardingRules rules = model_rules(Shard::kNone);
-  for (const ShardingRule& rule : model_rules(Shard::kNone))
+  ShardingRules rules = model_rules();
+  for (const ShardingRule& rule : model_rules())
     if (rule.mesh_axis == "tensor") rules.push_back({rule.axis, "inner", rule.uneven});
   return rules;
 }
@@ -157,8 +157,8 @@ TEST_P(RandomGraph, EqualsTheReferenceWhereCutsNest) {
 }
 
 TEST_P(RandomGraph, EqualsTheReferenceWhereStorageIsCut) {
-  const CompileOptions options{.rules = model_rules(Shard::kParameters),
-                               .rules_of_update = update_rules(Shard::kParameters)};
+  const CompileOptions options{.rules = model_rules({.shard = Shard::kParameters}),
+                               .rules_of_update = update_rules({.shard = Shard::kParameters})};
   const Mesh meshes[] = {{{{"data", 4, 1}}},
                          {{{"data", 2, 1}, {"tensor", 4}}},
                          {{{"replica", 2, 1}, {"data", 2, 1}, {"tensor", 2}}}};

@@ -56,16 +56,17 @@ Shard find_shard(std::string_view name) {
   return static_cast<Shard>(found - std::begin(kShardNames));
 }
 
-ShardingRules model_rules(Shard shard) {
+ShardingRules model_rules(const LayoutOptions& options) {
   ShardingRules rules = rules_of_axes();
-  if (shard >= Shard::kGradients) rules = with_storage(std::move(rules), {Role::kAccumulator});
-  if (shard >= Shard::kParameters) rules = with_storage(std::move(rules), {Role::kParameter, Role::kDerived});
+  if (options.sequence) rules.push_back({"seq", "tensor", Uneven::kReplicate, Role::kIntermediate});
+  if (options.shard >= Shard::kGradients) rules = with_storage(std::move(rules), {Role::kAccumulator});
+  if (options.shard >= Shard::kParameters) rules = with_storage(std::move(rules), {Role::kParameter, Role::kDerived});
   return rules;
 }
 
-ShardingRules update_rules(Shard shard) {
-  ShardingRules rules = model_rules(shard);
-  if (shard != Shard::kNone)
+ShardingRules update_rules(const LayoutOptions& options) {
+  ShardingRules rules = model_rules(options);
+  if (options.shard != Shard::kNone)
     rules = with_storage(std::move(rules), {Role::kIntermediate, Role::kParameter, Role::kState});
   return rules;
 }

@@ -40,10 +40,18 @@ enum class Shard {
 std::span<const std::string_view> shard_names();  // "none", "optimizer", …
 Shard find_shard(std::string_view name);          // kConfig
 
-// batch over replica and data; heads, kv_heads, mlp and vocab over tensor; of what `shard` says, storage over data.
-// The model computes with whole weights, an update with whatever pieces are stored.
-ShardingRules model_rules(Shard shard);
-ShardingRules update_rules(Shard shard);
+// What of a layout is not in the sizes of mesh axes.
+struct LayoutOptions {
+  Shard shard = Shard::kNone;
+  // Between the products of a layer, tensor ranks share the tokens instead of each having all (sequence parallelism,
+  // Korthikanti et al. 2022, arXiv:2205.05198).
+  bool sequence = false;
+};
+
+// batch over replica and data; heads, kv_heads, mlp and vocab over tensor, and seq where it divides; of what `shard` says,
+// storage over data. The model computes with whole weights, an update with whatever pieces are stored.
+ShardingRules model_rules(const LayoutOptions& options = {});
+ShardingRules update_rules(const LayoutOptions& options = {});
 
 // The extents in the graph, each axis once, that `mesh_axis` must divide.
 std::vector<Dim> extents_to_divide(const Graph& graph, const ShardingRules& rules, const Axis& mesh_axis);

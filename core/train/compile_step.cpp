@@ -239,11 +239,11 @@ StepPlan StepCompiler::candidate(const Mesh& mesh, const RankDevice& device) {
   // A mesh without a second data rank has nothing to cut masters over, and needs no copies of them; nor does a model that
   // gathers its weights itself.
   const bool keeps_copies =
-      (config_.shard == Shard::kOptimizer || config_.shard == Shard::kGradients) && mesh.size_of("data") > 1;
+      (config_.layout.shard == Shard::kOptimizer || config_.layout.shard == Shard::kGradients) && mesh.size_of("data") > 1;
   const GlobalPrograms& global =
       programs(batch.samples_a_micro_batch, keeps_copies ? Copies::kAll : Copies::kCasts);
   PlanBuilder builder(config_, mesh, device, observer_);
-  const ShardingRules of_model = model_rules(config_.shard), of_update = update_rules(config_.shard);
+  const ShardingRules of_model = model_rules(config_.layout), of_update = update_rules(config_.layout);
   builder.add(kMicroBatch, global.micro_batch, of_model);
   builder.add(kEvaluate, global.evaluate, of_model);
   builder.add(kUpdate, global.update, of_update);
@@ -255,7 +255,7 @@ StepPlan StepCompiler::candidate(const Mesh& mesh, const RankDevice& device) {
 std::vector<Dim> StepCompiler::extents_to_divide(const Axis& mesh_axis) const {
   Graph graph;
   task_.build_prediction(graph, 1);
-  return takt::extents_to_divide(graph, model_rules(config_.shard), mesh_axis);
+  return takt::extents_to_divide(graph, model_rules(config_.layout), mesh_axis);
 }
 
 StepPlan compile_step(const Task& task, const StepConfig& config, const Mesh& mesh, const RankDevice& device,

@@ -77,7 +77,7 @@ TEST_P(CudaTraining, AnyMeshOfGpusIsThatOfCpus) {
     SmallTraining training = training_of();
     training.data = layout.data;
     training.tensor = layout.tensor;
-    training.step.shard = layout.shard;
+    training.step.layout.shard = layout.shard;
     training.step.bucket_bytes = 4000;
     if (layout.joins) training.step.overlap = {.joins_update = true, .extra_bytes = 1 << 20};
     expect_close(train(GetParam(), training, DeviceKind::kCuda),

@@ -32,7 +32,7 @@ SmallTraining training_of() {
                          .num_steps = 2,
                          // A deadline that a busy machine keeps and a test can wait for.
                          .nccl = {.connect_timeout_s = 4, .call_timeout_s = 4}};
-  training.step.shard = Shard::kOptimizer;
+  training.step.layout.shard = Shard::kOptimizer;
   training.step.bucket_bytes = 2000;
   training.step.overlap = {.joins_update = true, .extra_bytes = 1 << 20};
   return training;

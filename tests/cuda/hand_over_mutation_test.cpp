@@ -188,7 +188,7 @@ SmallTraining training_of() {
                          .data = 2,
                          .num_steps = 2,
                          .nccl = {.call_timeout_s = 20}};
-  training.step.shard = Shard::kOptimizer;
+  training.step.layout.shard = Shard::kOptimizer;
   training.step.bucket_bytes = 2000;
   training.step.overlap = {.joins_update = true, .extra_bytes = 1 << 20};
   training.step.optimizer.lr = 0.01;
