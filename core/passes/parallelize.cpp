@@ -142,7 +142,8 @@ class Parallelizer {
   // Writes to look_ everything that the choice depends on.
   void note_look_of(const Node& node) {
     constexpr int kNextInput = -1;
-    look_ = {alike_.look_of(id_of(node)), defers_reduction(node)};
+    const std::optional<ValueId> sum = summed_in(node);
+    look_ = {alike_.look_of(id_of(node)), sum ? alike_.look_of(*sum) : kNextInput};
     for (const ValueId id : node.inputs) {
       look_.push_back(kNextInput);
       const Version* home = home_of(id);
@@ -207,6 +208,7 @@ class Parallelizer {
                   std::size_t last) const {
     if (!pieces_match(args, choice, last, mesh_) || !cuts_nest(choice, last, mesh_)) return kImpossible;
     double conversions = 0, owed = 0;
+    const std::optional<ValueId> sum = summed_in(node);
     for (std::size_t i = 0; i < args.inputs.size(); ++i) {
       if (!allowed(node, choice.inputs[i], args.inputs[i], last)) return kImpossible;
       conversions += input_price(node, i, choice.inputs[i], last);
@@ -216,24 +218,42 @@ class Parallelizer {
       const TensorDesc local{local_dims(args.outputs[i].dims, choice.outputs[i], mesh_),
                              args.outputs[i].dtype};
       const auto bytes = static_cast<double>(local.num_bytes());
-      const auto num_partial = std::count_if(choice.outputs[i].begin(), choice.outputs[i].end(),
-                                             [](const AxisPlacement& axis) { return axis.is_partial(); });
-      if (num_partial > 0 && !defers_reduction(node))
-        owed += kLatencyBytes * static_cast<double>(num_partial) + 2 * bytes;
+      if (const int num_owed = reductions_owed(choice.outputs[i], sum); num_owed > 0)
+        owed += kLatencyBytes * num_owed + 2 * bytes;
       owed += kLocalShare * bytes;
     }
     return (conversions + owed) * (conversions == 0 ? kAtRest : 1.0);
   }
 
-  // Is a partial sum of this node reduced once a step only, because it is added up over micro-batches?
-  bool defers_reduction(const Node& node) const {
-    const auto is_added_up = [&](ValueId output) {
-      const std::span<const NodeId> readers = readers_.of(output);
-      return !readers.empty() && std::all_of(readers.begin(), readers.end(), [&](NodeId reader) {
-        return global_.node(reader).op->defers_reduction;
-      });
-    };
-    return node.op->defers_reduction || std::all_of(node.outputs.begin(), node.outputs.end(), is_added_up);
+  // The accumulator to which a node adds, or its output is added by all who read it.
+  std::optional<ValueId> summed_in(const Node& node) const {
+    if (node.op->defers_reduction) return node.inputs.front();
+    std::optional<ValueId> sum;
+    for (const ValueId output : node.outputs) {
+      if (readers_.of(output).empty()) return std::nullopt;
+      for (const NodeId reader : readers_.of(output)) {
+        if (!global_.node(reader).op->defers_reduction) return std::nullopt;
+        sum = global_.node(reader).inputs.front();
+      }
+    }
+    return sum;
+  }
+
+  // Mesh axes over which a partial output must be reduced now. What is summed over micro-batches is reduced once a step,
+  // unless the sum is cut along that axis because its parameter is used so.
+  int reductions_owed(const Placement& output, const std::optional<ValueId>& sum) const {
+    int num_owed = 0;
+    for (std::size_t m = 0; m < output.size(); ++m)
+      if (output[m].is_partial() &&
+          (!sum || (!is_storage(rules_, mesh_.axes[m], Role::kAccumulator) && home(*sum)[m].is_sharded())))
+        ++num_owed;
+    return num_owed;
+  }
+
+  // Where a sum of gradients, or a derived value, belongs: where its parameter lies.
+  Placement home(ValueId id) const {
+    const Value& value = global_.value(id);
+    return value.of.empty() ? Placement(mesh_.axes.size()) : placement_by_rule(rules_, mesh_, value);
   }
 
   // What is overwritten in place lies where it is stored.
@@ -267,11 +287,10 @@ class Parallelizer {
     return best;
   }
 
-  // An accumulator or derived value lies where its first use wants it, but where its storage is cut.
+  // An accumulator or derived value lies where its first use wants it, and where its parameter is cut as that is.
   double first_use_price(ValueId id, const Placement& wanted, std::size_t last) const {
-    const Value& value = global_.value(id);
-    if (value.of.empty() || !is_storage(rules_, mesh_.axes[last], value.role)) return 0;
-    return wanted[last] == placement_by_rule(rules_, mesh_, value)[last] ? 0 : kImpossible;
+    const AxisPlacement cut = home(id)[last];
+    return !cut.is_sharded() || wanted[last] == cut ? 0 : kImpossible;
   }
 
   // Where the update wants a gradient: where its parameter lies. Null for other values.
