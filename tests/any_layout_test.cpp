@@ -46,6 +46,17 @@ TEST_P(AnyLayout, SharedTokensEqualOneRank) {
     expect_as_alone(step, mesh_of(replica, data, 2));
 }
 
+// The same numbers, computed twice: the same bits.
+TEST_P(AnyLayout, RecomputingChangesNoBit) {
+  for (const Recompute what : {Recompute::kSelective, Recompute::kFull}) {
+    StepConfig step = step_;
+    step.recompute = what;
+    expect_same_bits(train(*subject_, step, mesh_of(1, 1, 1)), alone_);
+    step.layout = {.shard = Shard::kParameters, .sequence = true};
+    expect_as_alone(step, mesh_of(1, 2, 2));
+  }
+}
+
 // Source: Rajbhandari et al. 2020, section 5: what each stage leaves on one of d ranks.
 TEST_P(AnyLayout, ARankKeepsItsShare) {
   const auto bytes = [&](Shard shard, int replica, int data, Role role) {

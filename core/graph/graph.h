@@ -55,7 +55,10 @@ std::string_view name_of(Phase phase);
 struct Tag {
   int block = -1;  // the layer; -1: outside of layers
   Phase phase = Phase::kForward;
+  bool is_recomputed = false;  // has been computed before, and is not kept: see recompute
   bool operator==(const Tag&) const = default;
+  // The same layer in the same phase?
+  bool is_beside(const Tag& other) const { return block == other.block && phase == other.phase; }
 };
 
 struct Node {

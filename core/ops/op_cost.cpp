@@ -19,6 +19,10 @@ Cost cost_an_element(const OpArgs& args, double flops_an_element) {
   return cost_of_traffic(args, flops_an_element * static_cast<double>(most));
 }
 
+bool is_matrix_product(const OpDef& op) {
+  return op.name == "matmul" || op.name.starts_with("attention");
+}
+
 Cost cost_of(const OpDef& op, const OpArgs& args) {
   return op.cost != nullptr ? op.cost(args) : cost_an_element(args, op.flops_per_element);
 }

@@ -55,7 +55,7 @@ class Parallelizer {
     int placement;  // its number
     ValueId local;
     std::optional<Tag> scope = {};  // a gathered parameter: the only nodes that may use it
-    bool serves(const Tag& tag) const { return !scope || *scope == tag; }
+    bool serves(const Tag& tag) const { return !scope || scope->is_beside(tag); }
   };
   // A choice, and what follows from it for all nodes that look alike.
   struct Recipe {

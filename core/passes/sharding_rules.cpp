@@ -60,7 +60,8 @@ ShardingRules model_rules(const LayoutOptions& options) {
   ShardingRules rules = rules_of_axes();
   if (options.sequence) rules.push_back({"seq", "tensor", Uneven::kReplicate, Role::kIntermediate});
   if (options.shard >= Shard::kGradients) rules = with_storage(std::move(rules), {Role::kAccumulator});
-  if (options.shard >= Shard::kParameters) rules = with_storage(std::move(rules), {Role::kParameter, Role::kDerived});
+  if (options.shard >= Shard::kParameters)
+    rules = with_storage(std::move(rules), {Role::kParameter, Role::kDerived});
   return rules;
 }
 

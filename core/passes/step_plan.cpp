@@ -19,10 +19,6 @@ double global_flops(const Graph& graph, const Node& node) {
   return cost_of(*node.op, args).flops;
 }
 
-bool is_matrix_product(const Node& node) {
-  return node.op->name == "matmul" || node.op->name.starts_with("attention");
-}
-
 }  // namespace
 
 std::size_t StepPlan::index_of(std::string_view program) const {
@@ -119,7 +115,8 @@ ProgramCost cost_of(const Program& program) {
     total.num_nodes += node.op->awaits ? 0 : 1;
     const OpArgs args = program.graph.args_of(node);
     total.flops += cost_of(*node.op, args).flops;
-    if (is_matrix_product(node)) total.useful_flops += global_flops(program.graph, node);
+    if (is_matrix_product(*node.op) && !node.tag.is_recomputed)
+      total.useful_flops += global_flops(program.graph, node);
     if (!node.op->communicates) continue;
     const std::string mesh_axes = to_string(node.mesh_axes);
     auto found = std::find_if(total.traffic.begin(), total.traffic.end(), [&](const ProgramCost::Traffic& t) {

@@ -179,7 +179,7 @@ class PlanBuilder {
 }  // namespace
 
 std::vector<std::string> pass_names() {
-  return {"build", "autodiff", "precision", "derive", "parallelize", "bucket", "schedule"};
+  return {"build", "autodiff", "precision", "derive", "recompute", "parallelize", "bucket", "schedule"};
 }
 
 StepCompiler::StepCompiler(const Task& task, StepConfig config, PassObserver observer)
@@ -210,9 +210,11 @@ GlobalPrograms StepCompiler::build(std::int64_t num_samples, Copies copies) cons
     return reading;
   };
   const Graph micro_batch = lower(kMicroBatch, differentiated.pruned());
-  Graph training = derive(kMicroBatch, micro_batch);
+  const Graph kept = derive(kMicroBatch, micro_batch);
+  Graph training = config_.recompute == Recompute::kNone ? kept : recomputing(kept, config_.recompute);
+  observe("recompute", kMicroBatch, training);
   Graph evaluate = derive(kEvaluate, lower(kEvaluate, build_evaluate(task_, num_samples)));
-  Graph refresh = build_refresh(micro_batch, training), constants = build_constants(micro_batch, training);
+  Graph refresh = build_refresh(micro_batch, kept), constants = build_constants(micro_batch, kept);
   return {.num_samples = num_samples,
           .micro_batch = GlobalProgram(std::move(training)),
           .evaluate = GlobalProgram(std::move(evaluate)),

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/passes/precision.h"
+#include "core/passes/recompute.h"
 #include "core/passes/sharding_rules.h"
 #include "optimizers/optimizer_config.h"
 
@@ -25,6 +26,7 @@ struct StepConfig {
   std::uint64_t seed = 42;         // of the initial weights
   Precision precision = Precision::kF32;
   LayoutOptions layout = {};
+  Recompute recompute = Recompute::kNone;
   double grad_clip = 1.0;        // largest norm of the whole gradient; 0: off
   std::size_t bucket_bytes = 0;  // gradients reduced in one call; 0: from the data-parallel degree
   Overlap overlap = {};
