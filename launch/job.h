@@ -30,6 +30,7 @@ struct TrainConfig {
   std::int64_t micro_batch = 0;              // samples a rank computes at once; 0: chosen by the plan
   std::int64_t steps = 1000;
   std::string precision = "fp32";  // fp32 | bf16
+  std::string recompute = "none";  // of Recompute, or auto
   double grad_clip = 1.0;          // 0: off
 };
 
@@ -40,7 +41,7 @@ struct MeshConfig {
   std::string shard = "none";    // see Shard
   std::int64_t shard_group = 0;  // data ranks that share one copy; 0: all
   bool sequence = true;          // between products tensor ranks share the tokens
-  double bucket_bytes = 0;     // 0: chosen from the data-parallel degree
+  double bucket_bytes = 0;       // 0: chosen from the data-parallel degree
 };
 
 struct CheckpointConfig {

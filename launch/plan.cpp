@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "core/device/cuda_support.h"
+#include "launch/choose_recompute.h"
 #include "launch/compile_for_host.h"
 #include "launch/cpu_threads.h"
 #include "launch/job_file.h"
@@ -67,12 +68,15 @@ int run(const PlanOptions& options, const CommandContext& context) {
       resolve_mesh(job.mesh, planned_ranks(options, job.mesh), compiler.extents_to_divide("tensor"));
   const HostLimits host = limits_of_this_host();
   // On GPUs the ranks of a host do not share memory.
-  const HostedStep step =
-      device == DeviceKind::kCuda
-          ? HostedStep{compiler.compile(mesh, {device, cpu_threads(job.threads, 1)}),
-                       options.run.ranks_per_host.value_or(1)}
-          : compile_for_host(compiler, mesh, job.threads, options.run.ranks_per_host, host);
-  if (observer) compile_step(*task, config, mesh, step.plan.device, observer);
+  HostedStep step;
+  choose_recompute(compiler, job.train.recompute, [&] {
+    step = device == DeviceKind::kCuda
+               ? HostedStep{compiler.compile(mesh, {device, cpu_threads(job.threads, 1)}),
+                            options.run.ranks_per_host.value_or(1)}
+               : compile_for_host(compiler, mesh, job.threads, options.run.ranks_per_host, host);
+    return device == DeviceKind::kCuda || fits_memory(step.plan, step.ranks_on_host, host.memory_bytes);
+  });
+  if (observer) compile_step(*task, compiler.config(), mesh, step.plan.device, observer);
   const BatchPlan batch = compiler.batch(mesh);
   if (options.after.empty()) std::cout << plan_text(step.plan, batch, step.ranks_on_host) << std::flush;
   if (device == DeviceKind::kCpu) require_memory(step.plan, batch, step.ranks_on_host, host.memory_bytes);

@@ -22,6 +22,7 @@ std::string program_text(const Program& program, std::int64_t runs_a_step) {
   std::string text = fmt::format("  {:<12} {:>4} nodes   {:>9} FLOP a run", program.name, cost.num_nodes,
                                  format_count(cost.flops));
   if (runs_a_step > 0) text += fmt::format("   {} a step", runs_a_step);
+  if (cost.num_recomputed > 0) text += fmt::format("   {} nodes computed again", cost.num_recomputed);
   for (const ProgramCost::Traffic& traffic : cost.traffic)
     text += fmt::format("\n    {:<8} {:<15} {:>4} calls {:>9}", traffic.mesh_axes, traffic.op,
                         traffic.num_calls, format_bytes(traffic.num_bytes));
@@ -81,16 +82,22 @@ std::uint64_t host_memory_bytes() {
   return std::min(installed, cgroup_memory_bytes());
 }
 
+bool fits_memory(const StepPlan& plan, int ranks_on_host, std::uint64_t memory_bytes) {
+  return plan.arena.num_bytes() <= memory_bytes / static_cast<std::uint64_t>(ranks_on_host);
+}
+
 void require_memory(const StepPlan& plan, const BatchPlan& batch, int ranks_on_host,
                     std::uint64_t memory_bytes) {
+  if (fits_memory(plan, ranks_on_host, memory_bytes)) return;
   const std::uint64_t share = memory_bytes / static_cast<std::uint64_t>(ranks_on_host);
-  if (plan.arena.num_bytes() <= share) return;
   std::string advice =
       batch.micro_batch > 1 ? fmt::format("a smaller train.micro_batch (now {}), ", batch.micro_batch) : "";
   fail(Fault::kMemory, "memory: a rank needs ", format_gib(plan.arena.num_bytes()), " but has ",
        format_gib(share), " (the host's ", format_gib(memory_bytes), " over ", plural(ranks_on_host, "rank"),
        ")\n", memory_text(plan), "  what helps: ", advice,
-       "a smaller model, a larger mesh.layout tensor, or fewer ranks a host (--ranks-per-host)");
+       "train.recompute = \"auto\", mesh.shard, a smaller model, a larger mesh.layout tensor, or fewer ranks "
+       "a host "
+       "(--ranks-per-host)");
 }
 
 }  // namespace takt

@@ -17,8 +17,9 @@ std::string memory_text(const StepPlan& plan);
 
 // Memory of this host in bytes, or of the container it gives this process.
 std::uint64_t host_memory_bytes();
-// Throws kMemory with the itemised memory and what to change if a rank's arena exceeds its share of the
-// host's `memory_bytes`.
+// Is a rank's arena within its share of the host's `memory_bytes`?
+bool fits_memory(const StepPlan& plan, int ranks_on_host, std::uint64_t memory_bytes);
+// Throws kMemory with the itemised memory and what to change if it is not.
 void require_memory(const StepPlan& plan, const BatchPlan& batch, int ranks_on_host,
                     std::uint64_t memory_bytes);
 

@@ -5,6 +5,7 @@
 
 #include "collectives/agree.h"
 #include "collectives/share.h"
+#include "launch/choose_recompute.h"
 #include "launch/compile_for_host.h"
 #include "launch/cpu_threads.h"
 #include "launch/job_task.h"
@@ -34,7 +35,10 @@ void check_init(PreparedRun& run) {
 
 // One GPU a rank, whose memory is its own.
 void compile_for_gpu(PreparedRun& run, StepCompiler& compiler) {
-  run.plan = compiler.compile(run.mesh, {DeviceKind::kCuda, cpu_threads(run.job.threads, 1)});
+  choose_recompute(compiler, run.job.train.recompute, [&] {
+    run.plan = compiler.compile(run.mesh, {DeviceKind::kCuda, cpu_threads(run.job.threads, 1)});
+    return fits_memory(run.plan, 1, run.gpu.memory_bytes);
+  });
   require_memory(run.plan, run.batch, 1, run.gpu.memory_bytes);
   run.memory_limit_bytes = run.gpu.memory_bytes;
 }
@@ -47,8 +51,12 @@ void compile(PreparedRun& run, StepCompiler& compiler, const RunOptions& options
          ":node; Slurm: srun --ntasks-per-node=", *options.ranks_per_host);
   if (run.device == DeviceKind::kCuda) return compile_for_gpu(run, compiler);
   const HostLimits host = limits_of_this_host();
-  HostedStep step =
-      compile_for_host(compiler, run.mesh, run.job.threads, options.ranks_per_host.value_or(placed), host);
+  HostedStep step;
+  choose_recompute(compiler, run.job.train.recompute, [&] {
+    step =
+        compile_for_host(compiler, run.mesh, run.job.threads, options.ranks_per_host.value_or(placed), host);
+    return fits_memory(step.plan, step.ranks_on_host, host.memory_bytes);
+  });
   require_memory(step.plan, run.batch, step.ranks_on_host, host.memory_bytes);
   run.plan = std::move(step.plan);
   run.memory_limit_bytes = host.memory_bytes / static_cast<std::uint64_t>(step.ranks_on_host);

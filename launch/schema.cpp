@@ -7,6 +7,7 @@
 #include "core/base/units.h"
 #include "core/passes/sharding_rules.h"
 #include "core/train/job_task.h"
+#include "launch/choose_recompute.h"
 #include "optimizers/optimizer.h"
 #include "optimizers/schedule.h"
 
@@ -157,6 +158,12 @@ Keys train_keys() {
           "train.precision", [](Job & j) -> auto& { return j.train.precision; }, {"fp32", "bf16"},
           "What matrix products and attention compute in; weights, sums, norms and the loss stay in fp32.")
           .also_known_as({"dtype", "mixed_precision"}),
+      choice_key(
+          "train.recompute", [](Job & j) -> auto& { return j.train.recompute; }, recompute_choices(),
+          "What of a layer its backward pass computes again instead of keeping it: nothing, all but matrix "
+          "products and "
+          "attention, or everything. auto: as little as memory allows.")
+          .also_known_as({"activation_checkpointing", "gradient_checkpointing", "remat"}),
       number_key(
           "train.grad_clip", [](Job & j) -> auto& { return j.train.grad_clip; }, at_least(0), "",
           "Largest norm of the whole gradient. 0: off.")

@@ -22,8 +22,8 @@
 namespace takt {
 namespace {
 
-constexpr double kParameterMoves =
-    1e6;  // how much dearer moving a parameter is: only where there is no other way
+// How much dearer it is to move a parameter, or a gradient to its parameter: only where there is no other way.
+constexpr double kParameterMoves = 1e6;
 constexpr double kAtRest = 1 - 1e-9;  // the discount for needing no conversion: breaks exact ties only
 
 class Parallelizer {
@@ -219,7 +219,7 @@ class Parallelizer {
                              args.outputs[i].dtype};
       const auto bytes = static_cast<double>(local.num_bytes());
       if (const int num_owed = reductions_owed(choice.outputs[i], sum); num_owed > 0)
-        owed += kLatencyBytes * num_owed + 2 * bytes;
+        owed += (kLatencyBytes * num_owed + 2 * bytes) * (sum ? kParameterMoves : 1.0);
       owed += kLocalShare * bytes;
     }
     return (conversions + owed) * (conversions == 0 ? kAtRest : 1.0);

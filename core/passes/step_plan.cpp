@@ -113,6 +113,7 @@ ProgramCost cost_of(const Program& program) {
   ProgramCost total;
   for (const Node& node : program.graph.nodes()) {
     total.num_nodes += node.op->awaits ? 0 : 1;
+    total.num_recomputed += node.tag.is_recomputed ? 1 : 0;
     const OpArgs args = program.graph.args_of(node);
     total.flops += cost_of(*node.op, args).flops;
     if (is_matrix_product(*node.op) && !node.tag.is_recomputed)

@@ -70,6 +70,7 @@ struct ProgramCost {
   double flops = 0;         // arithmetic of this rank
   double useful_flops = 0;  // of all ranks: matmul and attention once, on global shapes, without padding
   std::size_t num_nodes = 0;
+  std::size_t num_recomputed = 0;  // of these
   struct Traffic {
     std::string mesh_axes;
     std::string op;

@@ -254,6 +254,12 @@ StepPlan StepCompiler::candidate(const Mesh& mesh, const RankDevice& device) {
   return std::move(builder).finished(batch.num_micro_batches);
 }
 
+void StepCompiler::set_recompute(Recompute what) {
+  if (config_.recompute == what) return;
+  config_.recompute = what;
+  programs_.clear();
+}
+
 std::vector<Dim> StepCompiler::extents_to_divide(const Axis& mesh_axis) const {
   Graph graph;
   task_.build_prediction(graph, 1);

@@ -54,6 +54,9 @@ class StepCompiler {
   // The same plan unverified: to be priced beside others, not to be run.
   StepPlan candidate(const Mesh& mesh, const RankDevice& device);
 
+  // For what is compiled from now on.
+  void set_recompute(Recompute what);
+
   // The extents of the model that `mesh_axis` must divide.
   std::vector<Dim> extents_to_divide(const Axis& mesh_axis) const;
   BatchPlan batch(const Mesh& mesh) const { return plan_batch(config_, task_.unit(), mesh); }
