@@ -37,12 +37,21 @@ struct TrainConfig {
 struct MeshConfig {
   bool is_auto = true;    // layout = "auto": all ranks on data
   std::int64_t data = 1;  // 0: what the other axes leave
+  std::int64_t context = 1;
   std::int64_t tensor = 1;
   std::string shard = "none";    // see Shard
   std::int64_t shard_group = 0;  // data ranks that share one copy; 0: all
   bool sequence = true;          // between products tensor ranks share the tokens
   double bucket_bytes = 0;       // 0: chosen from the data-parallel degree
 };
+
+// The axes of mesh.layout, in the order of the mesh: ranks along the last are neighbours.
+struct LayoutAxis {
+  std::string_view name;
+  std::int64_t MeshConfig::*size;
+};
+inline constexpr LayoutAxis kLayoutAxes[] = {
+    {"data", &MeshConfig::data}, {"context", &MeshConfig::context}, {"tensor", &MeshConfig::tensor}};
 
 struct CheckpointConfig {
   std::int64_t every_steps = 0;  // "500 steps"; 0: by time

@@ -70,38 +70,40 @@ bool set_betas(Job& job, const JobValue& value) {
   return true;
 }
 
-// "auto", or a table of at least one mesh axis. An axis "data" that is absent takes what "tensor" leaves.
+// "auto", or a table of at least one mesh axis. An axis "data" that is absent takes what the others leave.
 bool set_layout(Job& job, const JobValue& value) {
+  MeshConfig mesh = job.mesh;
+  for (const LayoutAxis& axis : kLayoutAxes) mesh.*axis.size = 1;
   if (const std::string* text = text_of(value)) {
     if (*text != "auto") return false;
-    job.mesh.is_auto = true;
-    job.mesh.data = job.mesh.tensor = 1;
+    mesh.is_auto = true;
+    job.mesh = mesh;
     return true;
   }
   const auto* table = std::get_if<std::vector<JobField>>(&value.data);
   if (!table || table->empty()) return false;
-  std::int64_t data = 0;
-  std::int64_t tensor = 0;
+  mesh.is_auto = false;
+  mesh.data = 0;
   for (const JobField& field : *table) {
     const auto* size = std::get_if<std::int64_t>(&field.value.data);
-    if (!size || *size < 1 || *size > (1 << 24)) return false;
-    if (field.name == "data")
-      data = *size;
-    else if (field.name == "tensor")
-      tensor = *size;
-    else
-      return false;
+    const auto* axis = std::find_if(std::begin(kLayoutAxes), std::end(kLayoutAxes),
+                                    [&](const LayoutAxis& known) { return known.name == field.name; });
+    if (!size || *size < 1 || *size > (1 << 24) || axis == std::end(kLayoutAxes)) return false;
+    mesh.*axis->size = *size;
   }
-  job.mesh.is_auto = false;
-  job.mesh.data = data;
-  job.mesh.tensor = tensor == 0 ? 1 : tensor;
+  job.mesh = mesh;
   return true;
 }
 
 std::string layout_text(const Job& job) {
   if (job.mesh.is_auto) return "\"auto\"";
-  if (job.mesh.data == 0) return fmt::format("{{ tensor = {} }}", job.mesh.tensor);
-  return fmt::format("{{ data = {}, tensor = {} }}", job.mesh.data, job.mesh.tensor);
+  std::string text;
+  for (const LayoutAxis& axis : kLayoutAxes) {
+    const std::int64_t size = job.mesh.*axis.size;
+    const bool is_said = axis.name == "data" ? size > 0 : size > 1 || axis.name == "tensor";
+    if (is_said) text += fmt::format("{}{} = {}", text.empty() ? "" : ", ", axis.name, size);
+  }
+  return "{ " + text + " }";
 }
 
 bool set_checkpoint_every(Job& job, const JobValue& value) {
@@ -179,9 +181,12 @@ JobKey betas_key() {
 
 JobKey layout_key() {
   return {.name = "mesh.layout",
-          .type = R"("auto" or { data = N, tensor = N })",
-          .help = "How ranks are arranged. auto: all on data. Without data: what tensor leaves.",
-          .aliases = {"data", "tensor", "tensor_parallel", "tp", "dp"},
+          .type = R"("auto" or { data = N, context = N, tensor = N })",
+          .help =
+              "How ranks are arranged: samples over data, tokens of a sample over context, layers over "
+              "tensor. auto: all on "
+              "data. Without data: what the others leave.",
+          .aliases = {"data", "tensor", "context", "tensor_parallel", "tp", "dp", "cp", "context_parallel"},
           .set = set_layout,
           .get = layout_text};
 }

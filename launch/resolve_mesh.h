@@ -1,6 +1,7 @@
 // From mesh.layout to a mesh of the ranks that are there.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "core/base/tensor.h"
@@ -9,9 +10,12 @@
 
 namespace takt {
 
-// The mesh axes are {data, tensor}, so the ranks of a tensor group are neighbours; with a shard group that is smaller than
-// data, {replica, data, tensor}. "auto" is all ranks on data. `extents` are those of the model that tensor must divide, see StepCompiler. Throws kConfig, with the nearest
-// layouts that fit, if the ranks or the model cannot be split as asked.
-Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const std::vector<Dim>& extents);
+// The extents of the model that a mesh axis must divide: see StepCompiler.
+using ExtentsToDivide = std::function<std::vector<Dim>(const Axis& mesh_axis)>;
+
+// The mesh has the axes of kLayoutAxes in their order, those with one rank left out but for data and tensor, and replica in
+// front where a shard group is smaller than data. "auto" is all ranks on data. Throws kConfig, with the nearest layouts
+// that fit, if the ranks or the model cannot be split as asked.
+Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const ExtentsToDivide& extents);
 
 }  // namespace takt

@@ -46,6 +46,18 @@ TEST_P(AnyLayout, SharedTokensEqualOneRank) {
     expect_as_alone(step, mesh_of(replica, data, 2));
 }
 
+// Tokens of a sample over ranks; attention exchanges them for heads, where there are enough heads.
+TEST_P(AnyLayout, ContextEqualsOneRank) {
+  StepConfig step = step_;
+  for (const auto& [data, context, tensor] :
+       {std::tuple(1, 2, 1), {1, 4, 1}, {2, 2, 2}, {1, 3, 1}, {1, 2, 4}}) {
+    step.layout.sequence = tensor == 2;
+    expect_as_alone(step, {{{"data", data, 1}, {"context", context}, {"tensor", tensor}}});
+  }
+  step.layout.shard = Shard::kParameters;
+  expect_as_alone(step, {{{"replica", 2, 1}, {"data", 2, 1}, {"context", 2}, {"tensor", 1}}});
+}
+
 // The same numbers, computed twice: the same bits.
 TEST_P(AnyLayout, RecomputingChangesNoBit) {
   for (const Recompute what : {Recompute::kSelective, Recompute::kFull}) {

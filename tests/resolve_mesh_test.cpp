@@ -12,11 +12,13 @@ MeshConfig layout(std::int64_t data, std::int64_t tensor) {
   return {.is_auto = false, .data = data, .tensor = tensor, .bucket_bytes = 0};
 }
 
-std::vector<Dim> heads(std::int64_t number) {
-  return {{"heads", number}};
+ExtentsToDivide heads(std::int64_t number) {
+  return [number](const Axis& axis) {
+    return axis == "tensor" ? std::vector<Dim>{{"heads", number}} : std::vector<Dim>{{"seq", 12}};
+  };
 }
 
-std::string refusal(const MeshConfig& config, int num_ranks, const std::vector<Dim>& extents) {
+std::string refusal(const MeshConfig& config, int num_ranks, const ExtentsToDivide& extents) {
   try {
     resolve_mesh(config, num_ranks, extents);
   } catch (const Error& error) {
@@ -61,6 +63,25 @@ TEST(ResolveMesh, MoreTensorThanRanksIsRefused) {
   EXPECT_EQ(refusal(layout(0, 2), 1, heads(4)),
             "mesh: 1 rank cannot be split as tensor=2 (1 is not a multiple of 2)\n"
             "  nearest that fit: tensor=1 data=1");
+}
+
+TEST(ResolveMesh, TokensAreSplitOverContext) {
+  MeshConfig config = layout(0, 2);
+  config.context = 3;
+  EXPECT_EQ(to_string(resolve_mesh(config, 12, heads(4))), "data=2 context=3 tensor=2");
+  config.context = 5;
+  EXPECT_EQ(refusal(config, 10, heads(4)),
+            "mesh: context=5 does not divide the model's 12 seq\n  nearest that fit: tensor=2 data=1 | "
+            "tensor=1 data=2");
+}
+
+TEST(ResolveMesh, ShardGroupsAreReplicas) {
+  MeshConfig config = layout(4, 1);
+  config.shard = "parameters";
+  config.shard_group = 2;
+  EXPECT_EQ(to_string(resolve_mesh(config, 4, heads(4))), "replica=2 data=2 tensor=1");
+  config.shard_group = 3;
+  EXPECT_NE(refusal(config, 4, heads(4)).find("data=4 is not a multiple of 3"), std::string::npos);
 }
 
 TEST(ResolveMesh, HeadsThatDoNotSplitAreRefused) {

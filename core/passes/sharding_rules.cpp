@@ -32,9 +32,15 @@ constexpr std::string_view kShardNames[] = {"none", "optimizer", "gradients", "p
 
 ShardingRules rules_of_axes() {
   return {
-      {"batch", "replica", Uneven::kError}, {"batch", "data", Uneven::kError},
-      {"heads", "tensor", Uneven::kError},  {"kv_heads", "tensor", Uneven::kReplicate},
-      {"mlp", "tensor", Uneven::kPad},      {"vocab", "tensor", Uneven::kPad},
+      {"batch", "replica", Uneven::kError},
+      {"batch", "data", Uneven::kError},
+      {"heads", "tensor", Uneven::kError},
+      {"kv_heads", "tensor", Uneven::kReplicate},
+      {"mlp", "tensor", Uneven::kPad},
+      {"vocab", "tensor", Uneven::kPad},
+      {"seq", "context", Uneven::kError, Role::kIntermediate},
+      {"heads", "context", Uneven::kReplicate, Role::kIntermediate},
+      {"kv_heads", "context", Uneven::kReplicate, Role::kIntermediate},
   };
 }
 
