@@ -180,15 +180,15 @@ JobKey betas_key() {
 }
 
 JobKey layout_key() {
-  return {.name = "mesh.layout",
-          .type = R"("auto" or { data = N, context = N, tensor = N })",
-          .help =
-              "How ranks are arranged: samples over data, tokens of a sample over context, layers over "
-              "tensor. auto: all on "
-              "data. Without data: what the others leave.",
-          .aliases = {"data", "tensor", "context", "tensor_parallel", "tp", "dp", "cp", "context_parallel"},
-          .set = set_layout,
-          .get = layout_text};
+  return {
+      .name = "mesh.layout",
+      .type = R"("auto" or { data = N, context = N, tensor = N })",
+      .help =
+          "How ranks are arranged: samples over data, tokens of a sample over context, layers over tensor. "
+          "auto: as is fastest, by an estimate, of what fits. Without data: what the others leave.",
+      .aliases = {"data", "tensor", "context", "tensor_parallel", "tp", "dp", "cp", "context_parallel"},
+      .set = set_layout,
+      .get = layout_text};
 }
 
 JobKey bucket_key() {

@@ -1,9 +1,12 @@
 // takt plan: compile one training step and print what every rank would do, without doing it.
 // Touches no device and no data. Exits 0 if the step fits hosts like this one, 71 if it does not.
 #include <CLI/App.hpp>
+#include <algorithm>
 #include <iostream>
+#include <limits>
 
 #include "core/device/cuda_support.h"
+#include "launch/choose_layout.h"
 #include "launch/choose_recompute.h"
 #include "launch/compile_for_host.h"
 #include "launch/cpu_threads.h"
@@ -11,7 +14,6 @@
 #include "launch/job_task.h"
 #include "launch/plan_text.h"
 #include "launch/registry.h"
-#include "launch/resolve_mesh.h"
 #include "launch/run_options.h"
 
 namespace takt {
@@ -56,6 +58,31 @@ DeviceKind planned_device(const Job& job) {
   return DeviceKind::kCuda;
 }
 
+// On GPUs the ranks of a host do not share memory, and how much there is is not known here.
+Mesh planned_mesh(const PlanOptions& options, const Job& job, DeviceKind device, StepCompiler& compiler,
+                  const HostLimits& host, std::vector<RankedLayout>& layouts) {
+  const int num_ranks = planned_ranks(options, job.mesh), on_host = options.run.ranks_per_host.value_or(1);
+  const bool on_gpu = device == DeviceKind::kCuda;
+  const RankDevice rank{device, cpu_threads(job.threads, on_gpu ? 1 : std::min(num_ranks, host.num_cores))};
+  return choose_mesh(compiler, job, num_ranks, rank,
+                     on_gpu ? std::numeric_limits<std::uint64_t>::max()
+                            : host.memory_bytes / static_cast<std::uint64_t>(on_host),
+                     &layouts);
+}
+
+HostedStep planned_step(const PlanOptions& options, const Job& job, DeviceKind device, StepCompiler& compiler,
+                        const Mesh& mesh, const HostLimits& host) {
+  HostedStep step;
+  choose_recompute(compiler, job.train.recompute, [&] {
+    step = device == DeviceKind::kCuda
+               ? HostedStep{compiler.compile(mesh, {device, cpu_threads(job.threads, 1)}),
+                            options.run.ranks_per_host.value_or(1)}
+               : compile_for_host(compiler, mesh, job.threads, options.run.ranks_per_host, host);
+    return device == DeviceKind::kCuda || fits_memory(step.plan, step.ranks_on_host, host.memory_bytes);
+  });
+  return step;
+}
+
 int run(const PlanOptions& options, const CommandContext& context) {
   const Job job = load_job(options.run.job_file, overrides_of(options.run, context.environment)).job;
   const std::unique_ptr<JobTask> task = make_task(job);
@@ -68,18 +95,12 @@ int run(const PlanOptions& options, const CommandContext& context) {
   const DeviceKind device = planned_device(job);
   const StepConfig config = step_config(job, task->unit(), device);
   StepCompiler compiler(*task, config);
-  const Mesh mesh = resolve_mesh(job.mesh, planned_ranks(options, job.mesh),
-                                 [&](const Axis& axis) { return compiler.extents_to_divide(axis); });
   const HostLimits host = limits_of_this_host();
-  // On GPUs the ranks of a host do not share memory.
-  HostedStep step;
-  choose_recompute(compiler, job.train.recompute, [&] {
-    step = device == DeviceKind::kCuda
-               ? HostedStep{compiler.compile(mesh, {device, cpu_threads(job.threads, 1)}),
-                            options.run.ranks_per_host.value_or(1)}
-               : compile_for_host(compiler, mesh, job.threads, options.run.ranks_per_host, host);
-    return device == DeviceKind::kCuda || fits_memory(step.plan, step.ranks_on_host, host.memory_bytes);
-  });
+  std::vector<RankedLayout> layouts;
+  const Mesh mesh = planned_mesh(options, job, device, compiler, host, layouts);
+  if (!layouts.empty() && options.after.empty())
+    std::cout << "layouts to choose from\n" << layouts_text(layouts);
+  const HostedStep step = planned_step(options, job, device, compiler, mesh, host);
   if (observer) compile_step(*task, compiler.config(), mesh, step.plan.device, observer);
   const BatchPlan batch = compiler.batch(mesh);
   if (options.after.empty()) std::cout << plan_text(step.plan, batch, step.ranks_on_host) << std::flush;

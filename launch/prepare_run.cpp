@@ -2,15 +2,17 @@
 #include "launch/prepare_run.h"
 
 #include <filesystem>
+#include <sstream>
 
 #include "collectives/agree.h"
 #include "collectives/share.h"
+#include "launch/ask_root.h"
+#include "launch/choose_layout.h"
 #include "launch/choose_recompute.h"
 #include "launch/compile_for_host.h"
 #include "launch/cpu_threads.h"
 #include "launch/job_task.h"
 #include "launch/plan_text.h"
-#include "launch/resolve_mesh.h"
 #include "launch/stop_signal.h"
 #include "launch/version.h"
 
@@ -97,7 +99,24 @@ void take_gpu(PreparedRun& run, const std::vector<std::string>& environment, Wor
   run.executor.nccl.call_timeout_s = 0.9 * run.job.guard.hang_timeout_s;
 }
 
+// What the root's ranks have, so that all choose the same layout.
+struct RankLimits {
+  int ranks_on_host = 1;
+  std::uint64_t memory_bytes = 0;
+};
+RankLimits limits_of_root(const PreparedRun& run, World& world) {
+  const int ranks = world.ranks_on_host();
+  const std::uint64_t here = run.device == DeviceKind::kCuda
+                                 ? run.gpu.memory_bytes
+                                 : limits_of_this_host().memory_bytes / static_cast<std::uint64_t>(ranks);
+  const std::string answer = ask_root(world.comm(), [&] { return concat(ranks, " ", here); });
+  RankLimits limits;
+  std::istringstream(answer) >> limits.ranks_on_host >> limits.memory_bytes;
+  return limits;
+}
+
 void plan(PreparedRun& run, const RunOptions& options, World& world) {
+  const RankLimits limits = limits_of_root(run, world);
   agree(world.comm(), [&] {
     world.comm().note_progress({.doing = "compiling the step"});
     run.task = make_task(run.job);
@@ -105,8 +124,9 @@ void plan(PreparedRun& run, const RunOptions& options, World& world) {
     run.config = step_config(run.job, run.task->unit(), run.device);
     StepCompiler compiler(*run.task, run.config,
                           [](std::string_view, std::string_view, const Graph&) { stop_if_requested(); });
-    run.mesh = resolve_mesh(run.job.mesh, world.size(),
-                            [&](const Axis& axis) { return compiler.extents_to_divide(axis); });
+    const RankDevice device{
+        run.device, cpu_threads(run.job.threads, run.device == DeviceKind::kCuda ? 1 : limits.ranks_on_host)};
+    run.mesh = choose_mesh(compiler, run.job, world.size(), device, limits.memory_bytes);
     run.batch = compiler.batch(run.mesh);
     compile(run, compiler, options, world);
     stop_if_requested();

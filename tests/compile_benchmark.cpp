@@ -11,8 +11,10 @@ GptStep job_of_405b() {
   GptStep job;
   job.model = {
       .layers = 126, .embed = 16384, .heads = 128, .kv_heads = 8, .mlp = 53248, .vocab = 128256, .seq = 8192};
-  job.step = {
-      .global_batch = 2048, .micro_batch = 1, .precision = Precision::kBF16, .layout = {.shard = Shard::kOptimizer}};
+  job.step = {.global_batch = 2048,
+              .micro_batch = 1,
+              .precision = Precision::kBF16,
+              .layout = {.shard = Shard::kOptimizer}};
   return job;
 }
 

@@ -690,7 +690,8 @@ class Errors(EndToEnd):
             half = min(half, int(limit.read_text()) // 2)
         vocab = int(1.2 * half) // (4 * 4 * 64)  # table, gradient and two moments, in fp32
         sets = [word for key in (f"model.vocab={vocab}", "model.tied=true", "model.embed=64", "model.layers=1",
-                                 "train.micro_batch=1", "model.seq=1", "eval.every=off", "data.valid=[]")
+                                 "train.micro_batch=1", "model.seq=1", "eval.every=off", "data.valid=[]",
+                                 "mesh.layout={data=2}")
                 for word in ("--set", key)]
         two = ("plan", "job.toml", "--ranks", "2", *sets)
         self.assertIn("2 ranks on 2 hosts like this one, 1 a host", self.takt(*two).out)
@@ -707,7 +708,7 @@ class Errors(EndToEnd):
                    "mesh.layout={tensor=3}")
         self.check_job(78, "embed 32 is not a multiple of model.heads 5", "model.heads=5")
         self.check_job(78, "500", "train.global_batch='500 tokens'")
-        self.check_job(78, "15 samples", "train.global_batch='15 samples'", launches=(2,))
+        self.check_job(78, "15 samples", "train.global_batch='15 samples'", "mesh.layout={data=2}", launches=(2,))
         self.check_job(78, "micro_batch 6", "train.micro_batch=6")
 
     def test_data(self):

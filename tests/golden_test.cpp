@@ -194,8 +194,7 @@ void expect_executor_agrees(const std::string& family, const Mesh& mesh) {
   const Golden golden = load(family);
   const std::vector<Array> values = interpret(golden.graph, golden.inputs);
   StepPlan plan{.mesh = mesh};
-  add_program(plan, "golden",
-              parallelize(golden.graph.pruned(), mesh, model_rules(), plan.table));
+  add_program(plan, "golden", parallelize(golden.graph.pruned(), mesh, model_rules(), plan.table));
   finish(plan);
   const Graph& local = plan.programs[0].graph;
   run_ranks(mesh.num_ranks(), [&](Communicator& world) {

@@ -17,7 +17,10 @@ Mesh mesh_of(int data, int tensor) {
 GptStep joined_step(Shard shard) {
   GptStep job{
       .model = {.layers = 3, .embed = 32, .heads = 4, .kv_heads = 2, .mlp = 96, .vocab = 61, .seq = 32},
-      .step = {.global_batch = 8, .layout = {.shard = shard}, .bucket_bytes = 20'000, .overlap = {.joins_update = true}}};
+      .step = {.global_batch = 8,
+               .layout = {.shard = shard},
+               .bucket_bytes = 20'000,
+               .overlap = {.joins_update = true}}};
   return job;
 }
 

@@ -66,8 +66,7 @@ TEST(LookAlikes, PlacementsMakeADifference) {
 TEST(LookAlikes, OfRandomGraphsAreAlike) {
   for (std::uint64_t seed = 0; seed < 10; ++seed) {
     const Mesh mesh{{{"data", 2, 1}, {"tensor", 2}}};
-    const Graph graph =
-        parallelize(random_graph::random_step(seed).micro_batch, mesh, model_rules(), {});
+    const Graph graph = parallelize(random_graph::random_step(seed).micro_batch, mesh, model_rules(), {});
     const LookAlikes alike(graph);
     for (std::size_t i = 0; i < alike.first_nodes().size(); ++i)
       EXPECT_EQ(alike.look_of(alike.first_nodes()[i]), static_cast<int>(i));

@@ -104,9 +104,8 @@ class CpuUpdate {
  private:
   static StepPlan plan_of(const OptimizerConfig& config, bool decays) {
     StepPlan plan{.mesh = kOneRank};
-    add_program(
-        plan, "update",
-        parallelize(update_graph(config, decays), kOneRank, model_rules(), plan.table));
+    add_program(plan, "update",
+                parallelize(update_graph(config, decays), kOneRank, model_rules(), plan.table));
     finish(plan);
     return plan;
   }

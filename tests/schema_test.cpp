@@ -153,7 +153,7 @@ TEST(Schema, WrongTypesUnitsAndRangesAreRefused) {
                                                      {"mesh.bucket", "\"40 parsec\""},
                                                      {"mesh.layout", "{}"},
                                                      {"mesh.layout", "{ data = 0 }"},
-                                                     {"mesh.layout", "{ context = 2 }"},
+                                                     {"mesh.layout", "{ rows = 2 }"},
                                                      {"mesh.layout", "\"tensor\""},
                                                      {"optimizer.lr", "0"},
                                                      {"optimizer.lr", "-1e-3"},

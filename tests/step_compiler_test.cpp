@@ -32,7 +32,8 @@ void expect_same_as_fresh(const Task& task, const StepConfig& config) {
 TEST(StepCompiler, ALayoutAfterOthersIsCompiledAsTheFirst) {
   for (const Shard shard : {Shard::kNone, Shard::kOptimizer})
     for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
-      const StepConfig config{.global_batch = 16, .micro_batch = 2, .precision = precision, .layout = {.shard = shard}};
+      const StepConfig config{
+          .global_batch = 16, .micro_batch = 2, .precision = precision, .layout = {.shard = shard}};
       expect_same_as_fresh(
           LanguageTask({.layers = 2, .embed = 32, .heads = 4, .kv_heads = 2, .vocab = 64, .seq = 8}), config);
       expect_same_as_fresh(

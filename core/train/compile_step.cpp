@@ -241,7 +241,8 @@ StepPlan StepCompiler::candidate(const Mesh& mesh, const RankDevice& device) {
   // A mesh without a second data rank has nothing to cut masters over, and needs no copies of them; nor does a model that
   // gathers its weights itself.
   const bool keeps_copies =
-      (config_.layout.shard == Shard::kOptimizer || config_.layout.shard == Shard::kGradients) && mesh.size_of("data") > 1;
+      (config_.layout.shard == Shard::kOptimizer || config_.layout.shard == Shard::kGradients) &&
+      mesh.size_of("data") > 1;
   const GlobalPrograms& global =
       programs(batch.samples_a_micro_batch, keeps_copies ? Copies::kAll : Copies::kCasts);
   PlanBuilder builder(config_, mesh, device, observer_);
