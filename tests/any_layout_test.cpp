@@ -1,4 +1,6 @@
 // Any layout equals one rank: what data ranks share (ZeRO), in groups of any size, beside tensor parallelism.
+#include <array>
+
 #include "tests/mesh_training.h"
 
 namespace takt {
@@ -66,6 +68,49 @@ TEST_P(AnyLayout, RecomputingChangesNoBit) {
     expect_same_bits(train(*subject_, step, mesh_of(1, 1, 1)), alone_);
     step.layout = {.shard = Shard::kParameters, .sequence = true};
     expect_as_alone(step, mesh_of(1, 2, 2));
+  }
+}
+
+// A layout and everything else that must not change what is computed.
+struct Draw {
+  Mesh mesh;
+  StepConfig step;
+};
+
+// At most 16 ranks. Some sizes divide nothing of the models.
+Draw draw(const StepConfig& base, std::uint64_t seed) {
+  const RandomStream random(seed, "any layout");
+  std::uint64_t number = 0;
+  const auto pick = [&](auto... choices) {
+    const std::array all{choices...};
+    return all[random.below(number++, all.size())];
+  };
+  Draw drawn{.mesh = {}, .step = base};
+  do {
+    drawn.mesh = {{{"replica", pick(1, 1, 2), 1},
+                   {"data", pick(1, 2, 4), 1},
+                   {"context", pick(1, 1, 2, 3)},
+                   {"tensor", pick(1, 2, 4)}}};
+  } while (drawn.mesh.num_ranks() == 1 || drawn.mesh.num_ranks() > 16);
+  drawn.step.layout = {.shard = pick(Shard::kNone, Shard::kOptimizer, Shard::kGradients, Shard::kParameters),
+                       .sequence = pick(false, true)};
+  drawn.step.recompute = pick(Recompute::kNone, Recompute::kSelective, Recompute::kFull);
+  drawn.step.micro_batch = pick(1, drawn.mesh.data_ranks() < 8 ? 2 : 1);
+  drawn.step.overlap = {.joins_update = pick(false, true),
+                        .extra_bytes = pick(std::size_t{0}, std::size_t{1} << 20)};
+  drawn.step.bucket_bytes = pick(std::size_t{0}, std::size_t{3000});
+  return drawn;
+}
+
+TEST_P(AnyLayout, RandomDrawsEqualOneRank) {
+  constexpr std::uint64_t kDraws = 6;
+  for (std::uint64_t seed = 0; seed < kDraws; ++seed) {
+    const Draw drawn = draw(step_, seed);
+    SCOPED_TRACE(concat("seed ", seed,
+                        " recompute=", recompute_names()[static_cast<std::size_t>(drawn.step.recompute)],
+                        " sequence=", drawn.step.layout.sequence, " micro_batch=", drawn.step.micro_batch,
+                        " joins_update=", drawn.step.overlap.joins_update));
+    expect_as_alone(drawn.step, drawn.mesh);
   }
 }
 
