@@ -36,7 +36,7 @@ ShardingRules sharding_rules(Shard shard) {
   ShardingRules rules = {
       {"batch", "data", Uneven::kError},          {"heads", "tensor", Uneven::kError},
       {"kv_heads", "tensor", Uneven::kReplicate}, {"mlp", "tensor", Uneven::kPad},
-      {"vocab", "tensor", Uneven::kPad},
+      {"vocab", "tensor", Uneven::kPad},          {"matrix", "tensor", Uneven::kPad},
   };
   if (shard == Shard::kOptimizer)
     for (const Role role : {Role::kParameter, Role::kState})

@@ -103,7 +103,7 @@ INSTANTIATE_TEST_SUITE_P(InBF16, OpCudaGradient,
 TEST(OpCudaRegistry, EveryOpThatTheCpuComputesHasAKernel) {
   for (const OpDef* op : op_registry()) EXPECT_NE(op->cuda.prepare, nullptr) << op->name;
   for (const OptimizerDef& optimizer : optimizer_registry())
-    EXPECT_NE(optimizer.op().cuda.prepare, nullptr) << optimizer.name;
+    for (const OpDef* op : optimizer.ops) EXPECT_NE(op->cuda.prepare, nullptr) << op->name;
 }
 
 // ---- Against the CPU's kernels. ----
