@@ -186,7 +186,7 @@ TEST(JobFile, UnknownVariablesOfOursAreErrorsAndOthersAreIgnored) {
 
 TEST(JobFile, KeysOfAnotherKindAreRefused) {
   EXPECT_EQ(error_of_text("[optimizer]\nkind = \"sgd\"\nbetas = [0.9, 0.99]\n"),
-            "job.toml:3: optimizer.betas is for optimizer.kind \"adamw\", \"lamb\", \"muon\", this job has "
+            "job.toml:3: optimizer.betas is for optimizer.kind \"adamw\" or \"lamb\" or \"muon\", this job has "
             "\"sgd\"\n"
             "  take it out: nothing would read it");
   EXPECT_EQ(
