@@ -44,7 +44,10 @@ GptConfig gpt2() {
 StepConfig step_of(const std::string& optimizer) {
   StepConfig step{.global_batch = 8, .micro_batch = 1, .steps = kSteps, .grad_clip = 0.8};
   step.optimizer.kind = optimizer;
-  step.optimizer.lr = optimizer == "sgd" ? 0.3 : optimizer == "lion" ? 0.003 : 0.01;
+  step.optimizer.lr = optimizer == "sgd"    ? 0.3
+                      : optimizer == "lamb" ? 0.04
+                      : optimizer == "lion" ? 0.003
+                                            : 0.01;
   return step;
 }
 
