@@ -203,6 +203,11 @@ Keys optimizer_keys() {
           "optimizer.weight_decay", [](Job & j) -> auto& { return j.optimizer.weight_decay; }, at_least(0),
           "", "Decoupled. Not applied to norms and biases.")
           .also_known_as({"wd", "decay"}),
+  };
+}
+
+Keys schedule_keys() {
+  return {
       choice_key(
           "optimizer.schedule.kind", [](Job & j) -> auto& { return j.optimizer.schedule.kind; },
           names_of(schedule_registry()), "How the learning rate changes. wsd: warm-up, stable, decay."),
@@ -280,8 +285,9 @@ bool has_alias(const JobKey& key, std::string_view word) {
 const std::vector<JobKey>& job_keys() {
   static const Keys keys = [] {
     Keys all = top_keys();
-    for (Keys section : {data_keys(), declared_keys("data"), model_keys(), declared_keys("model"),
-                         device_keys(), nccl_keys(), train_keys(), optimizer_keys(), run_keys()})
+    for (Keys section :
+         {data_keys(), declared_keys("data"), model_keys(), declared_keys("model"), device_keys(),
+          nccl_keys(), train_keys(), optimizer_keys(), schedule_keys(), run_keys()})
       append(all, std::move(section));
     return all;
   }();

@@ -185,10 +185,11 @@ TEST(JobFile, UnknownVariablesOfOursAreErrorsAndOthersAreIgnored) {
 }
 
 TEST(JobFile, KeysOfAnotherKindAreRefused) {
-  EXPECT_EQ(error_of_text("[optimizer]\nkind = \"sgd\"\nbetas = [0.9, 0.99]\n"),
-            "job.toml:3: optimizer.betas is for optimizer.kind \"adamw\" or \"lamb\" or \"muon\", this job has "
-            "\"sgd\"\n"
-            "  take it out: nothing would read it");
+  EXPECT_EQ(
+      error_of_text("[optimizer]\nkind = \"sgd\"\nbetas = [0.9, 0.99]\n"),
+      "job.toml:3: optimizer.betas is for optimizer.kind \"adamw\" or \"lamb\" or \"muon\", this job has "
+      "\"sgd\"\n"
+      "  take it out: nothing would read it");
   EXPECT_EQ(
       error_of_set("optimizer.schedule.decay=5"),
       "--set: optimizer.schedule.decay is for optimizer.schedule.kind \"wsd\", this job has \"constant\"\n"
