@@ -7,7 +7,7 @@
 // The norms are those of the whole tensor: sums of squares in the graph, which over shards are partial sums that are
 // reduced as any other, both norms of a tensor in one call. phi of the paper is the identity.
 // An update whose factor is not finite leaves everything as it was.
-// Source    You et al. 2019, arXiv:1904.00962, algorithm 2. That norms and biases are not adapted follows the authors' code.
+// Source    You et al. 2019, arXiv:1904.00962, algorithm 2. Not to adapt norms and biases is the custom.
 #include "optimizers/lamb.h"
 
 #include <algorithm>
