@@ -44,7 +44,7 @@ GptConfig gpt2() {
 StepConfig step_of(const std::string& optimizer) {
   StepConfig step{.global_batch = 8, .micro_batch = 1, .steps = kSteps, .grad_clip = 0.8};
   step.optimizer.kind = optimizer;
-  static const std::map<std::string, double> rates = {{"lamb", 0.04}, {"lion", 0.003}, {"sgd", 0.3}};
+  static const std::map<std::string, double> rates = {{"lamb", 0.08}, {"lion", 0.003}, {"sgd", 0.3}};
   const auto rate = rates.find(optimizer);
   step.optimizer.lr = rate == rates.end() ? 0.01 : rate->second;
   return step;
