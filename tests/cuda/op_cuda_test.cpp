@@ -446,6 +446,7 @@ TEST(OpCudaSizes, UpdatesOfAnyNumberOfElements) {
                              .constants = {{5, value}}};
     const Use lamb{.name = "lamb",
                    .op = lamb_op(),
+                   .attrs = {},
                    .inputs = {p, p, f32({{"norm", 2}}), hyper, factor},
                    .positive = {2},
                    .constants = {{4, value}}};
