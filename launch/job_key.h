@@ -1,6 +1,7 @@
 // One key of the job file: how it reads, what it accepts, and where it lives in the Job.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <string>
 #include <utility>
@@ -79,7 +80,7 @@ JobKey setting_key(const Setting& setting);
 JobKey seed_key();
 JobKey threads_key();
 JobKey global_batch_key();
-JobKey betas_key();
+JobKey betas_key(std::string name, Member<std::array<double, 2>> member, std::string help);
 JobKey layout_key();
 JobKey bucket_key();
 JobKey checkpoint_every_key();

@@ -52,7 +52,7 @@ bool set_global_batch(Job& job, const JobValue& value) {
   return true;
 }
 
-bool set_betas(Job& job, const JobValue& value) {
+bool set_betas(std::array<double, 2>& to, const JobValue& value) {
   const auto* list = std::get_if<std::vector<JobValue>>(&value.data);
   if (!list || list->size() != 2) return false;
   std::array<double, 2> betas{};
@@ -66,7 +66,7 @@ bool set_betas(Job& job, const JobValue& value) {
       return false;
     if (!from_to_below(0, 1).contains(betas[i])) return false;
   }
-  job.optimizer.betas = betas;
+  to = betas;
   return true;
 }
 
@@ -167,16 +167,17 @@ JobKey global_batch_key() {
       }};
 }
 
-JobKey betas_key() {
-  return {.name = "optimizer.betas",
+JobKey betas_key(std::string name, Member<std::array<double, 2>> member, std::string help) {
+  return {.name = std::move(name),
           .type = "list of two numbers",
           .range = "each " + from_to_below(0, 1).text(),
-          .help = "adamw: how slowly the averages of the gradient and of its square change.",
-          .aliases = {"beta1", "beta2", "adam_beta1", "adam_beta2"},
-          .set = set_betas,
-          .get = [](const Job& job) {
-            return fmt::format("[{}, {}]", job.optimizer.betas[0], job.optimizer.betas[1]);
-          }};
+          .help = std::move(help),
+          .set = [member](Job& job, const JobValue& value) { return set_betas(member(job), value); },
+          .get =
+              [member](Job job) {
+                const std::array<double, 2>& betas = member(job);
+                return fmt::format("[{}, {}]", betas[0], betas[1]);
+              }};
 }
 
 JobKey layout_key() {

@@ -175,18 +175,34 @@ Keys optimizer_keys() {
   return {
       choice_key(
           "optimizer.kind", [](Job & j) -> auto& { return j.optimizer.kind; }, names_of(optimizer_registry()),
-          "Which optimizer.")
+          "Which optimizer. muon updates the matrices of the layers and leaves the rest to AdamW; lamb "
+          "leaves norms and "
+          "biases to it.")
           .also_known_as({"name", "type"}),
       number_key(
           "optimizer.lr", [](Job & j) -> auto& { return j.optimizer.lr; }, above(0), "",
           "Learning rate after warm-up.")
           .also_known_as({"learning_rate", "max_lr", "base_lr"}),
-      betas_key().only_for("optimizer.kind", optimizers_with("betas")),
+      betas_key(
+          "optimizer.betas", [](Job & j) -> auto& { return j.optimizer.betas; },
+          "AdamW and lamb: how slowly the averages of the gradient and of its square change.")
+          .only_for("optimizer.kind", optimizers_with("betas"))
+          .also_known_as({"beta1", "beta2", "adam_beta1", "adam_beta2"}),
       number_key(
           "optimizer.eps", [](Job & j) -> auto& { return j.optimizer.eps; }, above(0), "",
-          "adamw: added to the root of the second average.")
+          "AdamW and lamb: added to the root of the second average.")
           .only_for("optimizer.kind", optimizers_with("eps"))
           .also_known_as({"epsilon", "adam_epsilon", "adam_eps"}),
+      betas_key(
+          "optimizer.lion_betas", [](Job & j) -> auto& { return j.optimizer.lion_betas; },
+          "lion: shares of the average in the direction of a step, and of what it was in the average. lion "
+          "wants a third to a tenth of adamw's lr, and as many times its weight_decay.")
+          .only_for("optimizer.kind", optimizers_with("lion_betas")),
+      number_key(
+          "optimizer.muon_momentum", [](Job & j) -> auto& { return j.optimizer.muon_momentum; },
+          from_to_below(0, 1), "",
+          "muon: share of the last direction that is kept. lr and weight_decay are as for adamw.")
+          .only_for("optimizer.kind", optimizers_with("muon_momentum")),
       number_key(
           "optimizer.momentum", [](Job & j) -> auto& { return j.optimizer.momentum; }, from_to_below(0, 1),
           "", "sgd: share of the last update that is kept.")
@@ -195,6 +211,11 @@ Keys optimizer_keys() {
           "optimizer.weight_decay", [](Job & j) -> auto& { return j.optimizer.weight_decay; }, at_least(0),
           "", "Decoupled. Not applied to norms and biases.")
           .also_known_as({"wd", "decay"}),
+  };
+}
+
+Keys schedule_keys() {
+  return {
       choice_key(
           "optimizer.schedule.kind", [](Job & j) -> auto& { return j.optimizer.schedule.kind; },
           names_of(schedule_registry()), "How the learning rate changes. wsd: warm-up, stable, decay."),
@@ -286,8 +307,9 @@ bool has_alias(const JobKey& key, std::string_view word) {
 const std::vector<JobKey>& job_keys() {
   static const Keys keys = [] {
     Keys all = top_keys();
-    for (Keys section : {data_keys(), declared_keys("data"), model_keys(), declared_keys("model"),
-                         device_keys(), nccl_keys(), train_keys(), optimizer_keys(), run_keys()})
+    for (Keys section :
+         {data_keys(), declared_keys("data"), model_keys(), declared_keys("model"), device_keys(),
+          nccl_keys(), train_keys(), optimizer_keys(), schedule_keys(), run_keys()})
       append(all, std::move(section));
     return all;
   }();

@@ -86,14 +86,14 @@ const OpDef& adamw_op() {
   return op;
 }
 
-void append_adamw(Graph& graph, const OptimizerConfig& config, const UpdateInputs& in,
-                  std::span<const ValueId> state) {
-  const Value& parameter = graph.value(in.parameter);
-  const double decay = parameter.parameter->decays ? config.weight_decay : 0.0;
-  graph.append(
-      adamw_op(), {in.parameter, in.gradient, state[0], state[1], in.hyper, in.factor},
-      {{"beta1", config.betas[0]}, {"beta2", config.betas[1]}, {"eps", config.eps}, {"decay", decay}},
-      "update." + parameter.name);
+void append_adamw(Graph& graph, const OptimizerConfig& config, std::span<const UpdateInputs> parameters) {
+  for (const UpdateInputs& in : parameters)
+    graph.append(adamw_op(), {in.parameter, in.gradient, in.state[0], in.state[1], in.hyper, in.factor},
+                 {{"beta1", config.betas[0]},
+                  {"beta2", config.betas[1]},
+                  {"eps", config.eps},
+                  {"decay", decay_of(graph, config, in.parameter)}},
+                 "update." + graph.value(in.parameter).name);
 }
 
 }  // namespace takt

@@ -7,8 +7,7 @@ namespace takt {
 
 const OpDef& adamw_op();
 // state: m, v.
-void append_adamw(Graph& graph, const OptimizerConfig& config, const UpdateInputs& inputs,
-                  std::span<const ValueId> state);
+void append_adamw(Graph& graph, const OptimizerConfig& config, std::span<const UpdateInputs> parameters);
 
 namespace cuda {
 DeviceKernel adamw();

@@ -15,12 +15,14 @@ struct ScheduleConfig {
 };
 
 struct OptimizerConfig {
-  std::string kind = "adamw";  // adamw | sgd
+  std::string kind = "adamw";  // adamw | lamb | lion | muon | sgd
   double lr = 6e-4;
-  std::array<double, 2> betas = {0.9, 0.95};  // adamw
-  double eps = 1e-8;                          // adamw
-  double momentum = 0.9;                      // sgd
-  double weight_decay = 0.1;                  // decoupled; not applied to norms and biases
+  std::array<double, 2> betas = {0.9, 0.95};       // adamw, lamb; muon where it uses AdamW
+  double eps = 1e-8;                               // the same
+  std::array<double, 2> lion_betas = {0.9, 0.99};  // of the direction and of the average
+  double muon_momentum = 0.95;
+  double momentum = 0.9;      // sgd
+  double weight_decay = 0.1;  // decoupled; not applied to norms and biases
   ScheduleConfig schedule;
 };
 

@@ -64,12 +64,11 @@ const OpDef& sgd_op() {
   return op;
 }
 
-void append_sgd(Graph& graph, const OptimizerConfig& config, const UpdateInputs& in,
-                std::span<const ValueId> state) {
-  const Value& parameter = graph.value(in.parameter);
-  const double decay = parameter.parameter->decays ? config.weight_decay : 0.0;
-  graph.append(sgd_op(), {in.parameter, in.gradient, state[0], in.hyper, in.factor},
-               {{"momentum", config.momentum}, {"decay", decay}}, "update." + parameter.name);
+void append_sgd(Graph& graph, const OptimizerConfig& config, std::span<const UpdateInputs> parameters) {
+  for (const UpdateInputs& in : parameters)
+    graph.append(sgd_op(), {in.parameter, in.gradient, in.state[0], in.hyper, in.factor},
+                 {{"momentum", config.momentum}, {"decay", decay_of(graph, config, in.parameter)}},
+                 "update." + graph.value(in.parameter).name);
 }
 
 }  // namespace takt

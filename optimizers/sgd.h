@@ -7,8 +7,7 @@ namespace takt {
 
 const OpDef& sgd_op();
 // state: momentum.
-void append_sgd(Graph& graph, const OptimizerConfig& config, const UpdateInputs& inputs,
-                std::span<const ValueId> state);
+void append_sgd(Graph& graph, const OptimizerConfig& config, std::span<const UpdateInputs> parameters);
 
 namespace cuda {
 DeviceKernel sgd();

@@ -117,7 +117,8 @@ TEST(JobFile, WrongValuesPointAtTheValueAndSayWhatWasWanted) {
             "  2 | lr   = \"fast\"  # c\n"
             "    |        ^~~~~~");
   EXPECT_EQ(error_of_text("optimizer = { kind = \"adam\" }"),
-            "job.toml:1:22: optimizer.kind: wanted one of \"adamw\", \"sgd\", got \"adam\"\n"
+            "job.toml:1:22: optimizer.kind: wanted one of \"adamw\", \"lamb\", \"lion\", \"muon\", \"sgd\", "
+            "got \"adam\"\n"
             "  1 | optimizer = { kind = \"adam\" }\n"
             "    |                      ^~~~~~ did you mean \"adamw\"?");
   EXPECT_EQ(error_of_text("[train]\nglobal_batch = 8192"),
@@ -184,9 +185,11 @@ TEST(JobFile, UnknownVariablesOfOursAreErrorsAndOthersAreIgnored) {
 }
 
 TEST(JobFile, KeysOfAnotherKindAreRefused) {
-  EXPECT_EQ(error_of_text("[optimizer]\nkind = \"sgd\"\nbetas = [0.9, 0.99]\n"),
-            "job.toml:3: optimizer.betas is for optimizer.kind \"adamw\", this job has \"sgd\"\n"
-            "  take it out: nothing would read it");
+  EXPECT_EQ(
+      error_of_text("[optimizer]\nkind = \"sgd\"\nbetas = [0.9, 0.99]\n"),
+      "job.toml:3: optimizer.betas is for optimizer.kind \"adamw\" or \"lamb\" or \"muon\", this job has "
+      "\"sgd\"\n"
+      "  take it out: nothing would read it");
   EXPECT_EQ(
       error_of_set("optimizer.schedule.decay=5"),
       "--set: optimizer.schedule.decay is for optimizer.schedule.kind \"wsd\", this job has \"constant\"\n"

@@ -42,7 +42,9 @@ inline GptConfig gpt2() {
 inline StepConfig step_of(const std::string& optimizer) {
   StepConfig step{.global_batch = 8, .micro_batch = 1, .steps = kSteps, .grad_clip = 0.8};
   step.optimizer.kind = optimizer;
-  step.optimizer.lr = optimizer == "sgd" ? 0.3 : 0.01;
+  static const std::map<std::string, double> rates = {{"lamb", 0.08}, {"lion", 0.003}, {"sgd", 0.3}};
+  const auto rate = rates.find(optimizer);
+  step.optimizer.lr = rate == rates.end() ? 0.01 : rate->second;
   return step;
 }
 
@@ -251,6 +253,10 @@ inline std::vector<Case> cases() {
           gpt_case("LlamaTied", llama(1, 45, true), step_of("adamw")),
           gpt_case("Gpt2Tied", gpt2(), step_of("adamw")),
           gpt_case("LlamaSgd", llama(2, 44, false), step_of("sgd")),
+          gpt_case("LlamaLion", llama(2, 44, false), step_of("lion")),
+          gpt_case("LlamaLamb", llama(4, 45, true), step_of("lamb")),
+          gpt_case("LlamaMuon", llama(2, 44, false), step_of("muon")),
+          gpt_case("Gpt2Muon", gpt2(), step_of("muon")),
           {"Mlp", [mlp] { return std::make_unique<MlpSubject>(mlp); }, step_of("adamw")}};
 }
 

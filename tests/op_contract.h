@@ -45,7 +45,8 @@ inline std::vector<Case> all_cases(DeviceKernel OpDef::*kernels) {
     }
   };
   for (const OpDef* op : op_registry()) add(*op);
-  for (const OptimizerDef& optimizer : optimizer_registry()) add(optimizer.op());
+  for (const OptimizerDef& optimizer : optimizer_registry())
+    for (const OpDef* op : optimizer.ops) add(*op);
   return cases;
 }
 

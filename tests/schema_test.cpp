@@ -123,6 +123,7 @@ TEST(Schema, ValuesWithUnitsReadBack) {
                                                      {"mesh.layout", "{ tensor = 2 }"},
                                                      {"mesh.layout", "{ data = 4, tensor = 2 }"},
                                                      {"optimizer.betas", "[0.9, 0.999]"},
+                                                     {"optimizer.lion_betas", "[0.95, 0.98]"},
                                                      {"optimizer.lr", "0.1"},
                                                      {"optimizer.lr", "1e-300"},
                                                      {"name", R"("a \"b\" \\ ü")"}}) {
@@ -162,6 +163,8 @@ TEST(Schema, WrongTypesUnitsAndRangesAreRefused) {
                                                      {"optimizer.lr", "\"fast\""},
                                                      {"optimizer.betas", "[0.9]"},
                                                      {"optimizer.betas", "[0.9, 1.0]"},
+                                                     {"optimizer.lion_betas", "[-0.1, 0.9]"},
+                                                     {"optimizer.muon_momentum", "1"},
                                                      {"model.layers", "4.0"},
                                                      {"model.layers", "0"},
                                                      {"model.layers", "9223372036854775807"},

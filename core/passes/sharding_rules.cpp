@@ -24,10 +24,6 @@ std::string nearest_sizes(const MeshAxis& mesh_axis, std::int64_t extent) {
   return text;
 }
 
-}  // namespace
-
-namespace {
-
 constexpr std::string_view kShardNames[] = {"none", "optimizer", "gradients", "parameters"};
 
 ShardingRules rules_of_axes() {
@@ -38,6 +34,7 @@ ShardingRules rules_of_axes() {
       {"kv_heads", "tensor", Uneven::kReplicate},
       {"mlp", "tensor", Uneven::kPad},
       {"vocab", "tensor", Uneven::kPad},
+      {"matrix", "tensor", Uneven::kPad},
       {"seq", "context", Uneven::kError, Role::kIntermediate},
       {"heads", "context", Uneven::kReplicate, Role::kIntermediate},
       {"kv_heads", "context", Uneven::kReplicate, Role::kIntermediate},

@@ -61,29 +61,30 @@ void append_backward(Graph& graph, ValueId loss) {
 
 Graph build_update(const Graph& micro_batch, const StepConfig& config) {
   Graph graph;
-  const OptimizerDef& optimizer = find_optimizer(config.optimizer.kind);
-  std::vector<ValueId> parameters, gradients, squares;
+  std::vector<UpdateInputs> parameters;
+  std::vector<ValueId> squares;
+  const Users readers(micro_batch);
   graph.set_tag({-1, Phase::kUpdate});
   const ValueId loss = graph.persistent(std::string(kLossSum), {}, Role::kAccumulator);
   for (const Value& value : micro_batch.values())
     if (value.role == Role::kAccumulator && !value.of.empty()) {
-      gradients.push_back(graph.persistent(value.name, value.desc, Role::kAccumulator, value.of));
-      const Value& parameter = micro_batch.value(micro_batch.find(value.of).value());
-      parameters.push_back(graph.parameter(parameter.name, parameter.desc, parameter.parameter.value()));
+      UpdateInputs& in = parameters.emplace_back();
+      in.gradient = graph.persistent(value.name, value.desc, Role::kAccumulator, value.of);
+      const ValueId id = micro_batch.find(value.of).value();
+      const Value& parameter = micro_batch.value(id);
+      in.parameter = graph.parameter(parameter.name, parameter.desc, parameter.parameter.value());
+      in.matrix = hidden_matrix(micro_batch, readers, id);
     }
-  for (const ValueId gradient : gradients)
-    squares.push_back(sum_squares(graph, gradient, graph.value(gradient).name + ".square"));
+  for (const UpdateInputs& in : parameters)
+    squares.push_back(sum_squares(graph, in.gradient, graph.value(in.gradient).name + ".square"));
   const ClipFactor clip =
       clip_factor(graph, add(graph, squares, "grad_norm.square"), config.grad_clip, std::string(kGradNorm));
   const ValueId hyper = graph.input(std::string(kHyper), {{{"hyper", 3}}, DType::kF32});
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    std::vector<ValueId> state;
-    for (const std::string& slot : optimizer.slots)
-      state.push_back(graph.persistent(state_name(slot, graph.value(parameters[i]).name),
-                                       graph.value(parameters[i]).desc, Role::kState,
-                                       graph.value(parameters[i]).name));
-    optimizer.append(graph, config.optimizer, {parameters[i], gradients[i], hyper, clip.factor}, state);
+  for (UpdateInputs& in : parameters) {
+    in.hyper = hyper;
+    in.factor = clip.factor;
   }
+  append_updates(graph, config.optimizer, std::move(parameters));
   graph.mark_output(scale(graph, loss, 1.0, std::string(kLossOfStep)));
   graph.mark_output(clip.norm);
   return graph;

@@ -6,6 +6,10 @@
 
 #include "core/device/cuda/context.h"
 #include "optimizers/adamw.h"
+#include "optimizers/lamb.h"
+#include "optimizers/lion.h"
+#include "optimizers/muon.h"
+#include "optimizers/newton_schulz.h"
 #include "optimizers/sgd.h"
 #include "tests/emulated/control.h"
 #include "tests/op_contract.h"
@@ -103,7 +107,7 @@ INSTANTIATE_TEST_SUITE_P(InBF16, OpCudaGradient,
 TEST(OpCudaRegistry, EveryOpThatTheCpuComputesHasAKernel) {
   for (const OpDef* op : op_registry()) EXPECT_NE(op->cuda.prepare, nullptr) << op->name;
   for (const OptimizerDef& optimizer : optimizer_registry())
-    EXPECT_NE(optimizer.op().cuda.prepare, nullptr) << optimizer.name;
+    for (const OpDef* op : optimizer.ops) EXPECT_NE(op->cuda.prepare, nullptr) << op->name;
 }
 
 // ---- Against the CPU's kernels. ----
@@ -429,9 +433,47 @@ TEST(OpCudaSizes, UpdatesOfAnyNumberOfElements) {
                   .attrs = {{"momentum", 0.9}, {"decay", 0.1}},
                   .inputs = {p, p, p, hyper, factor},
                   .constants = {{4, value}}};
-    for (const Use& use : {adamw, sgd})
+    const Use lion{.name = "lion",
+                   .op = lion_op(),
+                   .attrs = {{"beta1", 0.9}, {"beta2", 0.99}, {"decay", 0.1}},
+                   .inputs = {p, p, p, hyper, factor},
+                   .constants = {{4, value}}};
+    const Use lamb_direction{.name = "lamb_direction",
+                             .op = lamb_direction_op(),
+                             .attrs = {{"beta1", 0.9}, {"beta2", 0.95}, {"eps", 1e-8}, {"decay", 0.1}},
+                             .inputs = {p, p, p, p, hyper, factor},
+                             .positive = {3, 4},
+                             .constants = {{5, value}}};
+    const Use lamb{.name = "lamb",
+                   .op = lamb_op(),
+                   .attrs = {},
+                   .inputs = {p, p, f32({{"norm", 2}}), hyper, factor},
+                   .positive = {2},
+                   .constants = {{4, value}}};
+    const Use muon_direction{.name = "muon_direction",
+                             .op = muon_direction_op(),
+                             .attrs = {{"momentum", 0.95}},
+                             .inputs = {p, p, factor},
+                             .constants = {{2, value}}};
+    const Use muon{.name = "muon",
+                   .op = muon_op(),
+                   .attrs = {{"scale", 0.6}, {"decay", 0.1}, {"index", std::int64_t{1}}},
+                   .inputs = {p, f32({{"matrix", 3}, {"embed", 1003}}), hyper, factor},
+                   .constants = {{3, value}}};
+    for (const Use& use : {adamw, sgd, lion, lamb_direction, lamb, muon_direction, muon})
       for (const std::size_t shift : {0, 4}) expect_as_on_cpu(use, shift);
   }
+}
+
+// Shorter than a block, and several blocks a matrix; small gradients too.
+TEST(OpCudaSizes, NormalizesMatricesOfAnySize) {
+  for (const std::int64_t columns : {1, 37, 5001})
+    for (const std::size_t shift : {0, 4})
+      expect_as_on_cpu({.name = concat("3 of 2 x ", columns),
+                        .op = normalize_matrices_op(),
+                        .attrs = {{"num_stacked", std::int64_t{1}}, {"eps", 1e-7}},
+                        .inputs = {f32({{"matrix", 3}, {"rows", 2}, {"columns", columns}})}},
+                       shift);
 }
 
 // A node with one more output has the new parameter there in bf16.
