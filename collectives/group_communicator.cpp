@@ -1,7 +1,9 @@
-// Signs and logs every call before a backend runs it.
+// Logs every call while a backend runs it.
 #include "collectives/group_communicator.h"
 
 #include <cstring>
+
+#include "core/base/error.h"
 
 namespace takt {
 namespace {
@@ -16,68 +18,41 @@ void run_logged(CallLog& log, const Signature& signature, const Call& call) {
 
 }  // namespace
 
-void GroupCommunicator::copy_alone(const void* send, void* receive, const Signature& call) const {
-  if (call.num_elements > 0) std::memcpy(receive, send, call.num_bytes());
-}
-
-void GroupCommunicator::all_reduce(void* buffer, std::size_t num_elements, DType dtype, ReduceOp op,
-                                   const CallSite& at) {
-  const Signature call = signer_.sign_reduction(Operation::kAllReduce, num_elements, dtype, op, at);
+void GroupCommunicator::run(const Signature& call, const void* send, void* receive, const CallSite&) {
   run_logged(*member().log, call, [&] {
-    if (size() > 1) run_all_reduce(buffer, call);
+    if (size() > 1)
+      run_in_group(call, send, receive);
+    else if (receive != send && call.num_elements > 0)
+      std::memcpy(receive, send, call.num_bytes());
   });
 }
 
-void GroupCommunicator::all_gather(const void* send, void* receive, std::size_t num_elements, DType dtype,
-                                   const CallSite& at) {
-  const Signature call = signer_.sign(Operation::kAllGather, num_elements, dtype, at);
-  run_logged(*member().log, call,
-             [&] { size() > 1 ? run_all_gather(send, receive, call) : copy_alone(send, receive, call); });
-}
-
-void GroupCommunicator::reduce_scatter(const void* send, void* receive, std::size_t num_elements, DType dtype,
-                                       ReduceOp op, const CallSite& at) {
-  const Signature call = signer_.sign_reduction(Operation::kReduceScatter, num_elements, dtype, op, at);
-  run_logged(*member().log, call,
-             [&] { size() > 1 ? run_reduce_scatter(send, receive, call) : copy_alone(send, receive, call); });
-}
-
-void GroupCommunicator::all_to_all(const void* send, void* receive, std::size_t num_elements, DType dtype,
-                                   const CallSite& at) {
-  const Signature call = signer_.sign(Operation::kAllToAll, num_elements, dtype, at);
-  run_logged(*member().log, call,
-             [&] { size() > 1 ? run_all_to_all(send, receive, call) : copy_alone(send, receive, call); });
-}
-
-void GroupCommunicator::broadcast(void* buffer, std::size_t num_elements, DType dtype, int root,
-                                  const CallSite& at) {
-  const Signature call = signer_.sign_broadcast(num_elements, dtype, root, at);
-  run_logged(*member().log, call, [&] {
-    if (size() > 1) run_broadcast(buffer, call);
-  });
-}
-
-void GroupCommunicator::send(const void* buffer, std::size_t num_elements, DType dtype, int to,
-                             const CallSite& at) {
-  const Signature call = signer_.sign_message(Operation::kSend, num_elements, dtype, to, at);
-  run_logged(*member().log, call, [&] { run_send(buffer, call); });
-}
-
-void GroupCommunicator::receive(void* buffer, std::size_t num_elements, DType dtype, int from,
-                                const CallSite& at) {
-  const Signature call = signer_.sign_message(Operation::kReceive, num_elements, dtype, from, at);
-  run_logged(*member().log, call, [&] { run_receive(buffer, call); });
-}
-
-void GroupCommunicator::barrier(const CallSite& at) {
-  const Signature call = signer_.sign(Operation::kBarrier, 0, DType{}, at);
-  run_logged(*member().log, call, [&] {
-    if (size() > 1) run_barrier(call);
-  });
+void GroupCommunicator::run_in_group(const Signature& call, const void* send, void* receive) {
+  switch (call.operation) {
+    case Operation::kAllReduce:
+      return run_all_reduce(receive, call);
+    case Operation::kAllGather:
+      return run_all_gather(send, receive, call);
+    case Operation::kReduceScatter:
+      return run_reduce_scatter(send, receive, call);
+    case Operation::kAllToAll:
+      return run_all_to_all(send, receive, call);
+    case Operation::kBroadcast:
+      return run_broadcast(receive, call);
+    case Operation::kSend:
+      return run_send(send, call);
+    case Operation::kReceive:
+      return run_receive(receive, call);
+    case Operation::kBarrier:
+      return run_barrier(call);
+    case Operation::kSplit:
+      break;
+  }
+  fail(Fault::kBug, "group ", member().group, ": a call that moves no data: ", to_string(call));
 }
 
 std::unique_ptr<Communicator> GroupCommunicator::split(int color, std::string_view name) {
-  const Signature call = signer_.sign_split(color);
+  const Signature call = sign_split(color);
   std::unique_ptr<Communicator> group;
   run_logged(*member().log, call, [&] { group = run_split(color, name, call); });
   return group;

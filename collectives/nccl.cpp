@@ -106,25 +106,25 @@ void release_device_word(void* word) noexcept {
 
 NcclCommunicator::NcclCommunicator(std::unique_ptr<NcclRank> rank, std::unique_ptr<Communicator> host,
                                    CallSigner signer)
-    : owned_rank_(std::move(rank)),
+    : SignedCommunicator(std::move(signer)),
+      owned_rank_(std::move(rank)),
       rank_(owned_rank_.get()),
       host_(std::move(host)),
-      signer_(std::move(signer)),
-      digest_(signer_.member().num_ranks) {
-  connection_.group = signer_.member().group;
+      digest_(size()) {
+  connection_.group = member().group;
   domains_ = domains_of_ranks(*host_, rank_->settings().domain);
 }
 
 NcclCommunicator::NcclCommunicator(NcclCommunicator& parent, std::unique_ptr<Communicator> host,
                                    CallSigner signer, int color)
-    : rank_(parent.rank_),
+    : SignedCommunicator(std::move(signer)),
+      rank_(parent.rank_),
       parent_(&parent),
       color_(color),
       host_(std::move(host)),
-      signer_(std::move(signer)),
-      digest_(signer_.member().num_ranks),
+      digest_(size()),
       domains_(static_cast<std::size_t>(size())) {
-  connection_.group = signer_.member().group;
+  connection_.group = member().group;
   const std::int32_t mine = parent.domains_[static_cast<std::size_t>(parent.rank())];
   std::vector<std::int32_t> all(domains_.size());
   host_->all_gather(&mine, all.data(), 1, DType::kI32, {.value = "nccl: NVLink domains"});
@@ -177,11 +177,11 @@ void NcclCommunicator::connect_by_domain() {
   const auto part = [&](int color, const char* name) {
     const std::string group = concat(connection_.group, name);
     std::unique_ptr<Communicator> host = host_->split(color, group);
-    GroupMember member = signer_.member();
-    member.group = group;
-    member.rank = host->rank();
-    member.num_ranks = host->size();
-    auto made = std::make_unique<NcclCommunicator>(*this, std::move(host), CallSigner(member), color);
+    GroupMember place = member();
+    place.group = group;
+    place.rank = host->rank();
+    place.num_ranks = host->size();
+    auto made = std::make_unique<NcclCommunicator>(*this, std::move(host), CallSigner(place), color);
     made->connect_part();
     made->is_connected_ = true;
     return made;
@@ -191,15 +191,15 @@ void NcclCommunicator::connect_by_domain() {
 }
 
 std::unique_ptr<Communicator> NcclCommunicator::split(int color, std::string_view name) {
-  const Signature call = signer_.sign_split(color);
+  const Signature call = sign_split(color);
   if (rank_->settings().check == NcclSettings::Check::kEachCall) compare_call(*host_, call);
   digest_.add(call);
   std::unique_ptr<Communicator> host = host_->split(color, name);
-  GroupMember member = signer_.member();
-  member.group = name;
-  member.rank = host->rank();
-  member.num_ranks = host->size();
-  return std::make_unique<NcclCommunicator>(*this, std::move(host), CallSigner(std::move(member)), color);
+  GroupMember place = member();
+  place.group = name;
+  place.rank = host->rank();
+  place.num_ranks = host->size();
+  return std::make_unique<NcclCommunicator>(*this, std::move(host), CallSigner(std::move(place)), color);
 }
 
 void NcclCommunicator::register_memory(void* memory, std::size_t num_bytes) {
@@ -223,7 +223,7 @@ void NcclCommunicator::compare_calls() {
 
 void NcclCommunicator::abandon() noexcept {
   rank_->monitor().fail_with(
-      Error(Fault::kPeer, concat("rank ", signer_.member().run_rank, " has given up its calls")));
+      Error(Fault::kPeer, concat("rank ", member().run_rank, " has given up its calls")));
 }
 
 // ---- The backend ----

@@ -44,7 +44,7 @@ cudaStream_t NcclCommunicator::stream_of(const CallSite& at) const {
   return at.stream == nullptr ? rank_->stream() : static_cast<cudaStream_t>(at.stream);
 }
 
-void NcclCommunicator::queue(const Signature& call, const void* send, void* receive, const CallSite& at) {
+void NcclCommunicator::run(const Signature& call, const void* send, void* receive, const CallSite& at) {
   rank_->log().note_started(call);
   const bool is_message = call.operation == Operation::kSend || call.operation == Operation::kReceive;
   if (rank_->settings().check == NcclSettings::Check::kEachCall)
@@ -54,45 +54,6 @@ void NcclCommunicator::queue(const Signature& call, const void* send, void* rece
   connect();
   rank_->queue({this, call, send, receive, stream_of(at)});
   rank_->log().note_finished();
-}
-
-void NcclCommunicator::all_reduce(void* buffer, std::size_t num_elements, DType dtype, ReduceOp op,
-                                  const CallSite& at) {
-  queue(signer_.sign_reduction(Operation::kAllReduce, num_elements, dtype, op, at), buffer, buffer, at);
-}
-
-void NcclCommunicator::all_gather(const void* send, void* receive, std::size_t num_elements, DType dtype,
-                                  const CallSite& at) {
-  queue(signer_.sign(Operation::kAllGather, num_elements, dtype, at), send, receive, at);
-}
-
-void NcclCommunicator::reduce_scatter(const void* send, void* receive, std::size_t num_elements, DType dtype,
-                                      ReduceOp op, const CallSite& at) {
-  queue(signer_.sign_reduction(Operation::kReduceScatter, num_elements, dtype, op, at), send, receive, at);
-}
-
-void NcclCommunicator::all_to_all(const void* send, void* receive, std::size_t num_elements, DType dtype,
-                                  const CallSite& at) {
-  queue(signer_.sign(Operation::kAllToAll, num_elements, dtype, at), send, receive, at);
-}
-
-void NcclCommunicator::broadcast(void* buffer, std::size_t num_elements, DType dtype, int root,
-                                 const CallSite& at) {
-  queue(signer_.sign_broadcast(num_elements, dtype, root, at), buffer, buffer, at);
-}
-
-void NcclCommunicator::send(const void* buffer, std::size_t num_elements, DType dtype, int to,
-                            const CallSite& at) {
-  queue(signer_.sign_message(Operation::kSend, num_elements, dtype, to, at), buffer, nullptr, at);
-}
-
-void NcclCommunicator::receive(void* buffer, std::size_t num_elements, DType dtype, int from,
-                               const CallSite& at) {
-  queue(signer_.sign_message(Operation::kReceive, num_elements, dtype, from, at), nullptr, buffer, at);
-}
-
-void NcclCommunicator::barrier(const CallSite& at) {
-  queue(signer_.sign(Operation::kBarrier, 0, DType{}, at), nullptr, nullptr, at);
 }
 
 // ---- Launching ----

@@ -7,15 +7,15 @@
 #include <vector>
 
 #include "collectives/call_digest.h"
-#include "collectives/call_signer.h"
 #include "collectives/device_communicator.h"
 #include "collectives/nccl_rank.h"
+#include "collectives/signed_communicator.h"
 
 namespace takt {
 
 void release_device_word(void* word) noexcept;
 
-class NcclCommunicator final : public DeviceCommunicator {
+class NcclCommunicator final : public SignedCommunicator<DeviceCommunicator> {
  public:
   // Over the whole run. host: over the same ranks.
   NcclCommunicator(std::unique_ptr<NcclRank> rank, std::unique_ptr<Communicator> host, CallSigner signer);
@@ -25,21 +25,6 @@ class NcclCommunicator final : public DeviceCommunicator {
   ~NcclCommunicator() override;
 
   std::string_view backend() const override { return "nccl"; }
-  int rank() const override { return signer_.member().rank; }
-  int size() const override { return signer_.member().num_ranks; }
-
-  void all_reduce(void* buffer, std::size_t num_elements, DType dtype, ReduceOp op,
-                  const CallSite& at) override;
-  void all_gather(const void* send, void* receive, std::size_t num_elements, DType dtype,
-                  const CallSite& at) override;
-  void reduce_scatter(const void* send, void* receive, std::size_t num_elements, DType dtype, ReduceOp op,
-                      const CallSite& at) override;
-  void all_to_all(const void* send, void* receive, std::size_t num_elements, DType dtype,
-                  const CallSite& at) override;
-  void broadcast(void* buffer, std::size_t num_elements, DType dtype, int root, const CallSite& at) override;
-  void send(const void* buffer, std::size_t num_elements, DType dtype, int to, const CallSite& at) override;
-  void receive(void* buffer, std::size_t num_elements, DType dtype, int from, const CallSite& at) override;
-  void barrier(const CallSite& at) override;
   std::unique_ptr<Communicator> split(int color, std::string_view name) override;
   void note_progress(const Progress& progress) override { rank_->log().note_progress(progress); }
 
@@ -65,7 +50,7 @@ class NcclCommunicator final : public DeviceCommunicator {
   void connect_world();
   void connect_part();
   void connect_by_domain();
-  void queue(const Signature& call, const void* send, void* receive, const CallSite& at);
+  void run(const Signature& call, const void* send, void* receive, const CallSite& at) override;
   bool goes_by_domain(const Signature& call) const;
   void issue_by_domain(const NcclCall& call, int phase);
   void issue_alone(const NcclCall& call);
@@ -75,7 +60,6 @@ class NcclCommunicator final : public DeviceCommunicator {
   NcclCommunicator* parent_ = nullptr;
   int color_ = 0;
   std::unique_ptr<Communicator> host_;
-  CallSigner signer_;
   CallDigest digest_;
   std::vector<int> domains_;  // by rank of the group
   int num_exceptions_ = std::uncaught_exceptions();

@@ -1,4 +1,4 @@
-// TrainingRun: one step after another, and what people and later runs need to know about them.
+// TrainingRun: one step after another, with validations and checkpoints in between.
 #include "launch/training_run.h"
 
 #include <fmt/format.h>
@@ -6,25 +6,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <ctime>
 
 #include "collectives/share.h"
 #include "core/device/cpu_peak.h"
 #include "core/device/gpu_peaks.h"
-#include "core/device/onednn.h"
 #include "launch/ask_root.h"
 #include "launch/resume.h"
 #include "launch/start_weights.h"
 #include "launch/stop_signal.h"
-#include "launch/version.h"
 
 namespace takt {
 namespace {
-
-double seconds_between(std::chrono::steady_clock::time_point start,
-                       std::chrono::steady_clock::time_point end) {
-  return std::chrono::duration<double>(end - start).count();
-}
 
 double peak_memory_bytes() {
   rusage usage{};
@@ -51,12 +43,6 @@ std::string stop_advice() {
            "second";
   if (launcher.slurm_step) return "to stop with a checkpoint: scancel --signal=USR1 to the job step";
   return "to stop with a checkpoint: Ctrl-C, SIGTERM or SIGUSR1";
-}
-
-std::string joined(const std::vector<std::string>& words) {
-  std::string line;
-  for (const std::string& word : words) line += (line.empty() ? "" : " ") + word;
-  return line;
 }
 
 }  // namespace
@@ -93,98 +79,6 @@ TrainingRun::TrainingRun(const PreparedRun& prepared, const RunOptions& options,
     console_->print(stop_advice());
     for (const std::string& notice : prepared_.notices) console_->print(notice);
   });
-}
-
-// Root makes the directory and tells the others its name.
-void TrainingRun::open_directory(const RunOptions& options, const CommandContext& context) {
-  agree(world_.comm(), [&] {
-    stop_if_requested();
-    if (!is_root()) return;
-    directory_ = options.out
-                     ? open_run_directory(*options.out)
-                     : create_run_directory("runs", prepared_.job.name, run_timestamp(std::time(nullptr)));
-    lock_ = std::make_unique<RunLock>(directory_.path);
-    require_resumable(directory_, options.resume);
-    describe(context);
-    if (world_.num_hosts() > 1) Watchdog::prepare_run_directory(directory_.path.string());
-    console_ = std::make_unique<Console>(directory_.path / "console.log");
-    if (!lock_->is_held())
-      console_->print(concat("warning: the file system of ", directory_.path.string(),
-                             " has no locks: nothing keeps a second run out of it"));
-  });
-  directory_.path = share_text(world_.comm(), directory_.path.string());
-  world_.watchdog().set_run_directory(directory_.path.string());
-}
-
-void TrainingRun::describe(const CommandContext& context) {
-  describe_run(directory_,
-               {.job_file = prepared_.loaded.text,
-                .effective_job = effective_file(prepared_.loaded),
-                .command = joined(context.arguments),
-                .environment = {{"takt", version() + " (" + build_summary() + ")"},
-                                {"mpi", world_.launcher()},
-                                {"onednn", onednn_version() + " " + onednn_isa()},
-                                {"ranks", std::to_string(world_.size())},
-                                {"hosts", std::to_string(world_.num_hosts())},
-                                {"threads_a_rank", std::to_string(prepared_.plan.device.num_threads)}}});
-}
-
-// Without a checkpoint of its own a run begins anew, but what an earlier one measured here is not its to
-// wipe.
-void TrainingRun::keep_earlier_metrics() {
-  if (!saved_directory_.empty()) return;
-  const std::filesystem::path kept = set_aside(directory_.metrics());
-  if (!kept.empty())
-    console_->print(
-        concat("an earlier run left metrics here but no checkpoint: they are kept in ", kept.string()));
-}
-
-// None where the peak is not known.
-std::optional<double> TrainingRun::of_peak(double flops_per_s) const {
-  if (peak_flops_per_s_ <= 0) return std::nullopt;
-  return flops_per_s / peak_flops_per_s_;
-}
-
-std::int64_t TrainingRun::units_of(const Dataset& data) const {
-  return data.num_samples() * unit_.per_sample;
-}
-
-void TrainingRun::print_header() {
-  const Job& job = prepared_.job;
-  const BatchPlan& batch = prepared_.batch;
-  std::uint64_t checkpoint_bytes = 0;
-  for (const Value& value : prepared_.plan.programs[prepared_.plan.index_of(kUpdate)].graph.values())
-    if (value.role == Role::kParameter || value.role == Role::kState)
-      checkpoint_bytes += static_cast<std::uint64_t>(num_elements(value.global_dims)) * 4;
-  console_->print(RunHeader{.version = version(),
-                            .build = build_summary(),
-                            .run_directory = directory_.path.string(),
-                            .num_ranks = world_.size(),
-                            .num_hosts = world_.num_hosts(),
-                            .launcher = world_.launcher(),
-                            .backend = prepared_.device == DeviceKind::kCuda
-                                           ? "cuda: " + prepared_.gpu.name
-                                           : "cpu: oneDNN " + onednn_version() + " " + onednn_isa(),
-                            .num_threads = prepared_.plan.device.num_threads,
-                            .peak_flops_per_s = peak_flops_per_s_,
-                            .peak_is_measured = prepared_.device == DeviceKind::kCpu,
-                            .model = prepared_.task->describe(),
-                            .num_parameters = trainer_.num_parameters(),
-                            .unit = unit_.name,
-                            .train_units = units_of(*prepared_.data.train),
-                            .valid_units = prepared_.data.valid ? units_of(*prepared_.data.valid) : 0,
-                            .mesh = to_string(prepared_.mesh),
-                            .batch_units = batch.samples_a_step * unit_.per_sample,
-                            .data_ranks = prepared_.mesh.data_ranks(),
-                            .accumulated = batch.num_micro_batches,
-                            .micro_batch = batch.micro_batch,
-                            .units_a_sample = unit_.per_sample,
-                            .memory_bytes = prepared_.plan.arena.num_bytes(),
-                            .memory_limit_bytes = prepared_.memory_limit_bytes,
-                            .checkpoint_bytes = checkpoint_bytes,
-                            .checkpoint_steps = job.checkpoint.every_steps,
-                            .checkpoint_s = job.checkpoint.every_s,
-                            .steps = job.train.steps});
 }
 
 int TrainingRun::run() {
@@ -261,44 +155,6 @@ TrainingRun::StepTimes TrainingRun::share_times(const StepResult& result, double
   return {numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]};
 }
 
-void TrainingRun::report_step(const StepResult& result, const StepTimes& times) {
-  if (!is_root()) return;
-  const Job& job = prepared_.job;
-  const std::int64_t step = trainer_.cursor().step, units = prepared_.batch.samples_a_step * unit_.per_sample;
-  const double flops_a_rank = flops_a_step_ / times.step_s / world_.size();
-  const auto memory_bytes = static_cast<std::uint64_t>(times.memory_bytes);
-  metrics_->write(
-      StepMetrics{.step = step,
-                  .time_s = seconds_between(start_, Clock::now()),
-                  .loss = result.loss,
-                  .grad_norm = result.grad_norm,
-                  .lr = result.lr,
-                  .unit = unit_.name,
-                  .units = trainer_.cursor().samples * unit_.per_sample,
-                  .step_ms = 1e3 * times.step_s,
-                  .units_per_s = static_cast<double>(units) / times.step_s,
-                  .tflops_per_rank = flops_a_rank / 1e12,
-                  .mfu = of_peak(flops_a_rank),
-                  .comm_ms = 1e3 * times.collective_s,
-                  .comm_exposed_ms = 1e3 * times.collective_s,  // on CPUs a collective blocks its rank
-                  .mem_peak_bytes = memory_bytes});
-  if (step != first_step_ + 1 && step % job.log.every != 0 && step != job.train.steps) return;
-  const double mean_s = seconds_between(start_, Clock::now()) / static_cast<double>(step - first_step_);
-  console_->print(StepLine{.step = step,
-                           .steps = job.train.steps,
-                           .unit = unit_.name,
-                           .loss = result.loss,
-                           .grad_norm = result.grad_norm,
-                           .lr = result.lr,
-                           .step_s = times.step_s,
-                           .units_per_s = static_cast<double>(units) / times.step_s,
-                           .mfu = of_peak(flops_a_rank),
-                           .comm = times.collective_s / times.step_s,
-                           .exposed = times.collective_s / times.step_s,
-                           .memory_bytes = memory_bytes,
-                           .eta_s = mean_s * static_cast<double>(job.train.steps - step)});
-}
-
 // All ranks hold the same sums, so all of them see it.
 void TrainingRun::require_finite(const StepResult& result) const {
   if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
@@ -328,8 +184,9 @@ void TrainingRun::validate() {
   const bool is_best = std::isfinite(evaluation_->loss) && (best == 0 || evaluation_->loss < best);
   if (is_best) best = evaluation_->loss;
   if (!is_root()) return;
-  metrics_->write(ValidMetrics{
-      .step = validated_step_, .valid_loss = evaluation_->loss, .figures = evaluation_->figures});
+  const ValidMetrics metrics{
+      .step = validated_step_, .valid_loss = evaluation_->loss, .figures = evaluation_->figures};
+  metrics_->write(metrics);
   console_->print(ValidLine{.step = validated_step_,
                             .steps = prepared_.job.train.steps,
                             .loss = evaluation_->loss,
@@ -362,30 +219,6 @@ void TrainingRun::save() {
                                  .is_verified = true});
 }
 
-std::vector<SectionTime> TrainingRun::section_times() {
-  const std::int64_t steps = std::max<std::int64_t>(1, trainer_.cursor().step - first_step_);
-  const std::array<double, 4> mine = {sums_.forward_backward_s, sums_.update_s, sums_.collective_s,
-                                      sums_.step_s};
-  std::vector<double> all(mine.size() * static_cast<std::size_t>(world_.size()));
-  world_.comm().all_gather(mine.data(), all.data(), mine.size(), DType::kF64, {"section times"});
-  std::vector<SectionTime> sections;
-  const char* names[] = {"micro-batches", "update", "comm of both"};
-  for (std::size_t s = 0; s < std::size(names); ++s) {
-    SectionTime section{.name = names[s], .min_s = 1e30};
-    double step_s = 0;
-    for (std::size_t r = 0; r < static_cast<std::size_t>(world_.size()); ++r) {
-      const double time_s = all[r * mine.size() + s] / static_cast<double>(steps);
-      section.min_s = std::min(section.min_s, time_s);
-      section.max_s = std::max(section.max_s, time_s);
-      section.average_s += time_s / world_.size();
-      step_s += all[r * mine.size() + 3] / static_cast<double>(steps) / world_.size();
-    }
-    section.share = step_s > 0 ? section.average_s / step_s : 0;
-    sections.push_back(section);
-  }
-  return sections;
-}
-
 int TrainingRun::finish() {
   const bool is_new = trainer_.cursor().step == 0;  // then there is nothing to lose
   if (!is_new) save();
@@ -405,60 +238,6 @@ int TrainingRun::finish() {
       print_done(summary, sections);
   });
   return exit_code;
-}
-
-RunSummary TrainingRun::summarize(int exit_code) const {
-  const std::int64_t steps = trainer_.cursor().step;
-  const auto trained =
-      static_cast<double>((steps - first_step_) * prepared_.batch.samples_a_step * unit_.per_sample);
-  RunSummary summary{.name = prepared_.job.name,
-                     .steps = steps,
-                     .unit = unit_.name,
-                     .units = trainer_.cursor().samples * unit_.per_sample,
-                     .time_s = seconds_between(start_, Clock::now()),
-                     .loss = last_loss_};
-  if (evaluation_) {
-    summary.valid_loss = evaluation_->loss;
-    summary.valid_figures = evaluation_->figures;
-  }
-  summary.units_per_s = sums_.step_s > 0 ? trained / sums_.step_s : 0;
-  summary.ranks = world_.size();
-  summary.mesh = to_string(prepared_.mesh);
-  summary.exit = exit_code;
-  return summary;
-}
-
-void TrainingRun::print_done(const RunSummary& summary, const std::vector<SectionTime>& sections) {
-  const auto units_a_step = static_cast<double>(prepared_.batch.samples_a_step * unit_.per_sample);
-  if (trainer_.cursor().step == first_step_) {  // a speed of no steps is no speed
-    console_->print(DoneLine{.steps = summary.steps,
-                             .unit = summary.unit,
-                             .num_units = summary.units,
-                             .time_s = summary.time_s,
-                             .loss = summary.loss,
-                             .valid_loss = summary.valid_loss});
-    return;
-  }
-  console_->print(DoneLine{.steps = summary.steps,
-                           .unit = summary.unit,
-                           .num_units = summary.units,
-                           .time_s = summary.time_s,
-                           .loss = summary.loss,
-                           .valid_loss = summary.valid_loss,
-                           .units_per_s = summary.units_per_s,
-                           .mfu = of_peak(summary.units_per_s / units_a_step * flops_a_step_ / world_.size()),
-                           .sections = sections});
-  for (const auto& [name, number] : summary.valid_figures)
-    console_->print(fmt::format("validation {:.5g} {}", number, words_of(name)));
-}
-
-// What other software reads: the weights, and what the task says belongs to them.
-void TrainingRun::export_final() {
-  const std::filesystem::path final_model = directory_.final_model();
-  std::filesystem::create_directories(final_model);
-  export_model(saved_directory_, trainer_.exported(), final_model / "model.safetensors");
-  prepared_.task->write_model_files(final_model);
-  write_file_atomically(final_model / "effective.toml", effective_file(prepared_.loaded));
 }
 
 }  // namespace takt

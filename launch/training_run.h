@@ -30,6 +30,9 @@ class TrainingRun {
 
  private:
   using Clock = std::chrono::steady_clock;
+  static double seconds_between(Clock::time_point start, Clock::time_point end) {
+    return std::chrono::duration<double>(end - start).count();
+  }
 
   // What ranks tell each other after every step: the largest of each.
   struct StepTimes {
@@ -39,28 +42,34 @@ class TrainingRun {
     double forward_backward_s = 0, update_s = 0, collective_s = 0, step_s = 0;
   };
 
+  bool is_root() const { return world_.rank() == 0; }
   bool is_finished() const;
   bool owes_validation() const;
   bool share_stop();
-  bool is_root() const { return world_.rank() == 0; }
-  void open_directory(const RunOptions& options, const CommandContext& context);
-  void keep_earlier_metrics();
-  std::optional<double> of_peak(double flops_per_s) const;
-  std::int64_t units_of(const Dataset& data) const;
-  void print_header();
-  void describe(const CommandContext& context);
   StepTimes share_times(const StepResult& result, double step_s);
-  void report_step(const StepResult& result, const StepTimes& times);
   void require_finite(const StepResult& result) const;
-  void train();
   [[noreturn]] void fail_numerics(const std::string& what) const;
+  void train();
   void validate();
   void save();
   int finish();
+
+  // ---- training_run_directory.cpp ----
+
+  void open_directory(const RunOptions& options, const CommandContext& context);
+  void describe(const CommandContext& context);
+  void keep_earlier_metrics();
+  void export_final();
+
+  // ---- training_run_report.cpp ----
+
+  std::optional<double> of_peak(double flops_per_s) const;
+  std::int64_t units_of(const Dataset& data) const;
+  void print_header();
+  void report_step(const StepResult& result, const StepTimes& times);
+  std::vector<SectionTime> section_times();
   RunSummary summarize(int exit_code) const;
   void print_done(const RunSummary& summary, const std::vector<SectionTime>& sections);
-  void export_final();
-  std::vector<SectionTime> section_times();
 
   const PreparedRun& prepared_;
   World& world_;

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/ops/cuda_kernels.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/op.h"
 #include "core/ops/rows.h"
@@ -116,7 +117,7 @@ void build_sum(Graph& g) {
 
 const OpDef& normalize_matrices_op() {
   static const OpDef op = {.name = "normalize_matrices",
-                           .infer = infer_floating,
+                           .infer = infer_elementwise,
                            .flops_per_element = 3,
                            .placements = placements_normalize,
                            .reference = reference_normalize,

@@ -36,17 +36,11 @@ struct Gelu {
   }
 };
 
-// x, or x and dy, alike.
 std::vector<TensorDesc> infer(const OpArgs& args) {
   const std::string& kind = args.attrs.text("kind");
   TAKT_REQUIRE(kind == "silu" || kind == "gelu", "activation '", args.name, "': kind is '", kind,
                "'; silu and gelu are known");
-  infer_floating(args);
-  return infer_alike(args);
-}
-
-Gradients grad(const GradArgs& args) {
-  return append_gradient(args, activation_grad_op(), {args.node.inputs[0], dy_of(args)}, args.node.attrs);
+  return infer_elementwise(args);
 }
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -70,10 +64,12 @@ Kernel cpu_grad(const KernelNode& node) {
   return elementwise_kernel<2>(node, [](float x, float dy) { return Gelu::slope(x) * dy; });
 }
 
-Sample sample(const std::string& kind) {
-  return {.name = kind, .build = [kind](Graph& g) {
-            activation(g, g.input("x", {{{"batch", 4}, {"mlp", 12}}}), kind, "y");
-          }};
+std::vector<Sample> samples() {
+  std::vector<Sample> all;
+  for (const std::string kind : {"silu", "gelu"})
+    all.push_back(sample(kind, {{"x", {{{"batch", 4}, {"mlp", 12}}}}},
+                         [kind](Graph& g, const auto& in) { activation(g, in[0], kind, "y"); }));
+  return all;
 }
 
 }  // namespace
@@ -97,30 +93,24 @@ Kernel activation_kernel(const std::string& kind, const KernelNode& node) {
   return elementwise_kernel<1>(node, [](float x) { return Gelu::value(x); });
 }
 
-const OpDef& activation_op() {
-  static const OpDef op = {.name = "activation",
-                           .infer = infer,
-                           .grad = grad,
-                           .flops_per_element = 10,
-                           .reference = reference,
-                           .cpu = {.prepare = cpu, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(activation),
-                           .may_overwrite_input = true,
-                           .samples = {sample("silu"), sample("gelu")}};
-  return op;
+OpDef activation_record() {
+  return {.infer = infer,
+          .grad = gradient_by<activation_grad_op>,
+          .flops_per_element = 10,
+          .reference = reference,
+          .cpu = {.prepare = cpu, .bf16 = true},
+          .may_overwrite_input = true,
+          .samples = samples()};
 }
 
-const OpDef& activation_grad_op() {
-  static const OpDef op = {.name = "activation_grad",
-                           .infer = infer,
-                           .flops_per_element = 10,
-                           .placement = {.linear_in = {{1}}},
-                           .reference = reference_grad,
-                           .cpu = {.prepare = cpu_grad, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(activation_grad),
-                           .may_overwrite_input = true,
-                           .samples = with_gradient({sample("silu"), sample("gelu")})};
-  return op;
+OpDef activation_grad_record() {
+  return {.infer = infer,
+          .flops_per_element = 10,
+          .placement = {.linear_in = {{1}}},
+          .reference = reference_grad,
+          .cpu = {.prepare = cpu_grad, .bf16 = true},
+          .may_overwrite_input = true,
+          .samples = with_gradient(samples())};
 }
 
 ValueId activation(Graph& graph, ValueId x, const std::string& kind, const std::string& name) {

@@ -20,24 +20,21 @@ struct Slope {
   __device__ void operator()(const float* x, float* y) const { y[0] = Act::slope(x[0]) * x[1]; }
 };
 
-Kernel prepare_value(const KernelNode& node) {
-  return node.attrs.text("kind") == "silu" ? elementwise_kernel(node, Value<Silu>())
-                                           : elementwise_kernel(node, Value<Gelu>());
-}
-
-Kernel prepare_slope(const KernelNode& node) {
-  return node.attrs.text("kind") == "silu" ? elementwise_kernel(node, Slope<Silu>())
-                                           : elementwise_kernel(node, Slope<Gelu>());
+// F<Act> of the activation that attribute "kind" names.
+template <template <class> class F>
+Kernel prepare_of_kind(const KernelNode& node) {
+  return node.attrs.text("kind") == "silu" ? elementwise_kernel(node, F<Silu>())
+                                           : elementwise_kernel(node, F<Gelu>());
 }
 
 }  // namespace
 
 DeviceKernel activation() {
-  return {.prepare = prepare_value, .bf16 = true};
+  return {.prepare = prepare_of_kind<Value>, .bf16 = true};
 }
 
 DeviceKernel activation_grad() {
-  return {.prepare = prepare_slope, .bf16 = true};
+  return {.prepare = prepare_of_kind<Slope>, .bf16 = true};
 }
 
 }  // namespace takt::cuda

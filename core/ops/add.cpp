@@ -75,26 +75,22 @@ Kernel cpu(const KernelNode& node) {
   });
 }
 
-void build_sample(Graph& g) {
-  const TensorDesc full{{{"batch", 4}, {"seq", 3}, {"embed", 8}}};
-  const ValueId x = g.input("x", full), y = g.input("y", full);
-  add(g, {x, y, g.input("positions", {{{"seq", 3}, {"embed", 8}}})}, "sum");
-}
+const TensorDesc kFull{{{"batch", 4}, {"seq", 3}, {"embed", 8}}};
+const Sample kSample = sample("three terms, one without batch",
+                              {{"x", kFull}, {"y", kFull}, {"positions", {{{"seq", 3}, {"embed", 8}}}}},
+                              [](Graph& g, const auto& in) { add(g, in, "sum"); });
 
 }  // namespace
 
-const OpDef& add_op() {
-  static const OpDef op = {.name = "add",
-                           .infer = infer,
-                           .grad = grad,
-                           .flops_per_element = 1,
-                           .placement = {.linear_in = {{PlacementRule::kAll}}},
-                           .reference = reference,
-                           .cpu = {.prepare = cpu, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(add),
-                           .may_overwrite_input = true,
-                           .samples = {{.name = "three terms, one without batch", .build = build_sample}}};
-  return op;
+OpDef add_record() {
+  return {.infer = infer,
+          .grad = grad,
+          .flops_per_element = 1,
+          .placement = {.linear_in = {{PlacementRule::kAll}}},
+          .reference = reference,
+          .cpu = {.prepare = cpu, .bf16 = true},
+          .may_overwrite_input = true,
+          .samples = {kSample}};
 }
 
 ValueId add(Graph& graph, const std::vector<ValueId>& terms, const std::string& name) {

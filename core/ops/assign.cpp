@@ -12,9 +12,7 @@
 namespace takt {
 namespace {
 
-void reference_assign(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  outputs[0].data = inputs[1]->data;
-}
+constexpr auto kAssignReference = [](double, double x) { return x; };
 
 Kernel cpu_assign(const KernelNode& node) {
   return [num_bytes = node.input(0).num_bytes()](const KernelArgs& k) {
@@ -22,48 +20,35 @@ Kernel cpu_assign(const KernelNode& node) {
   };
 }
 
-void reference_accumulate(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  for (std::size_t i = 0; i < outputs[0].data.size(); ++i)
-    outputs[0].data[i] = inputs[0]->data[i] + inputs[1]->data[i];
-}
+constexpr auto kSum = [](float buffer, float x) { return buffer + x; };
+constexpr auto kSumReference = [](double buffer, double x) { return buffer + x; };
 
-Kernel cpu_accumulate(const KernelNode& node) {
-  return elementwise_kernel<2>(node, [](float buffer, float x) { return buffer + x; });
-}
+const TensorDesc kDesc{{{"batch", 4}, {"embed", 8}}};
 
-Sample sample(ValueId (*writes)(Graph&, ValueId, ValueId, const std::string&)) {
-  return {.name = "4 x 8", .build = [writes](Graph& g) {
-            const TensorDesc desc{{{"batch", 4}, {"embed", 8}}};
-            const ValueId buffer = g.input("buffer", desc);
-            writes(g, buffer, g.input("x", desc), "y");
-          }};
+Sample sample_of(ValueId (*writes)(Graph&, ValueId, ValueId, const std::string&)) {
+  return sample("4 x 8", {{"buffer", kDesc}, {"x", kDesc}},
+                [writes](Graph& g, const auto& in) { writes(g, in[0], in[1], "y"); });
 }
 
 }  // namespace
 
-const OpDef& assign_op() {
-  static const OpDef op = {.name = "assign",
-                           .infer = infer_alike,
-                           .reference = reference_assign,
-                           .cpu = {.prepare = cpu_assign, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(assign),
-                           .in_place = {{0, 0}},
-                           .samples = {sample(assign)}};
-  return op;
+OpDef assign_record() {
+  return {.infer = infer_alike,
+          .reference = elementwise_reference<2, kAssignReference>,
+          .cpu = {.prepare = cpu_assign, .bf16 = true},
+          .in_place = {{0, 0}},
+          .samples = {sample_of(assign)}};
 }
 
-const OpDef& accumulate_op() {
-  static const OpDef op = {.name = "accumulate",
-                           .infer = infer_alike,
-                           .flops_per_element = 1,
-                           .placement = {.linear_in = {{0, 1}}},
-                           .reference = reference_accumulate,
-                           .cpu = {.prepare = cpu_accumulate},
-                           .cuda = TAKT_CUDA_KERNEL(accumulate),
-                           .in_place = {{0, 0}},
-                           .defers_reduction = true,
-                           .samples = {sample(accumulate)}};
-  return op;
+OpDef accumulate_record() {
+  return {.infer = infer_alike,
+          .flops_per_element = 1,
+          .placement = {.linear_in = {{0, 1}}},
+          .reference = elementwise_reference<2, kSumReference>,
+          .cpu = {.prepare = elementwise_cpu<2, kSum>},
+          .in_place = {{0, 0}},
+          .defers_reduction = true,
+          .samples = {sample_of(accumulate)}};
 }
 
 ValueId assign(Graph& graph, ValueId target, ValueId x, const std::string& name) {

@@ -11,10 +11,6 @@ struct Accumulate {
   __device__ void operator()(const float* x, float* y) const { y[0] = x[0] + x[1]; }
 };
 
-Kernel prepare_accumulate(const KernelNode& node) {
-  return elementwise_kernel(node, Accumulate());
-}
-
 Kernel prepare_assign(const KernelNode& node) {
   return [num_bytes = node.input(0).num_bytes()](const KernelArgs& k) {
     TAKT_CUDA(cudaMemcpyAsync(k.outputs[0], k.inputs[1], num_bytes, cudaMemcpyDeviceToDevice,
@@ -25,7 +21,7 @@ Kernel prepare_assign(const KernelNode& node) {
 }  // namespace
 
 DeviceKernel accumulate() {
-  return {.prepare = prepare_accumulate};
+  return {.prepare = prepare_elementwise<Accumulate>};
 }
 
 DeviceKernel assign() {

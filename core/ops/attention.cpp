@@ -125,71 +125,39 @@ void reference_grad(const OpArgs& args, std::span<const Array* const> inputs, st
       }
 }
 
-Kernel cpu(const KernelNode& node) {
-  const TensorDesc& q = node.input(0);
-  return attention_kernel(node, attention_shape(node, q, node.input(1)), q.dtype);
+Sample sample_of(const std::string& name, std::int64_t seq, std::int64_t kv_heads) {
+  const TensorDesc q{{{"batch", 4}, {"seq", seq}, {"heads", 4}, {"head_dim", 6}}},
+      kv{{{"batch", 4}, {"seq", seq}, {"kv_heads", kv_heads}, {"head_dim", 6}}};
+  return sample(name, {{"q", q}, {"k", kv}, {"v", kv}},
+                [](Graph& g, const auto& in) { attention(g, in[0], in[1], in[2], "y"); });
 }
 
-std::size_t scratch(const KernelNode& node) {
-  const TensorDesc& q = node.input(0);
-  return attention_scratch_bytes(attention_shape(node, q, node.input(1)), q.dtype, false, node.num_threads);
-}
-
-Kernel cpu_grad(const KernelNode& node) {
-  const TensorDesc& q = node.input(1);
-  return attention_grad_kernel(node, attention_shape(node, q, node.input(2)), q.dtype);
-}
-
-std::size_t scratch_grad(const KernelNode& node) {
-  const TensorDesc& q = node.input(1);
-  return attention_scratch_bytes(attention_shape(node, q, node.input(2)), q.dtype, true, node.num_threads);
-}
-
-Sample sample(const std::string& name, std::int64_t seq, std::int64_t kv_heads) {
-  return {.name = name, .build = [=](Graph& g) {
-            const TensorDesc kv{{{"batch", 4}, {"seq", seq}, {"kv_heads", kv_heads}, {"head_dim", 6}}};
-            const ValueId q = g.input("q", {{{"batch", 4}, {"seq", seq}, {"heads", 4}, {"head_dim", 6}}}),
-                          k = g.input("k", kv);
-            attention(g, q, k, g.input("v", kv), "y");
-          }};
-}
-
-std::vector<Sample> samples() {
-  return {sample("grouped queries", 5, 2), sample("one key head a query head", 5, 4)};
-}
-
-std::vector<Sample> grad_samples() {
-  std::vector<Sample> all = samples();
-  all.push_back(sample("several blocks", 70, 4));  // too long for the finite differences of the op itself
-  return with_gradient(all);
-}
+const Sample kGrouped = sample_of("grouped queries", 5, 2),
+             kAlone = sample_of("one key head a query head", 5, 4),
+             kBlocks =
+                 sample_of("several blocks", 70, 4);  // too long for finite differences of the op itself
 
 }  // namespace
 
-const OpDef& attention_op() {
-  static const OpDef op = {.name = "attention",
-                           .infer = infer,
-                           .grad = grad,
-                           .cost = cost,
-                           .placements = placements,
-                           .reference = reference,
-                           .cpu = {.prepare = cpu, .scratch_bytes = scratch, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(attention),
-                           .samples = samples()};
-  return op;
+OpDef attention_record() {
+  return {.infer = infer,
+          .grad = grad,
+          .cost = cost,
+          .placements = placements,
+          .reference = reference,
+          .cpu = {.prepare = attention_kernel, .scratch_bytes = attention_scratch_bytes, .bf16 = true},
+          .samples = {kGrouped, kAlone}};
 }
 
-const OpDef& attention_grad_op() {
-  static const OpDef op = {.name = "attention_grad",
-                           .infer = infer_grad,
-                           .cost = cost_grad,
-                           .placements = placements_grad,
-                           .f32_inputs = {5},
-                           .reference = reference_grad,
-                           .cpu = {.prepare = cpu_grad, .scratch_bytes = scratch_grad, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(attention_grad),
-                           .samples = grad_samples()};
-  return op;
+OpDef attention_grad_record() {
+  return {
+      .infer = infer_grad,
+      .cost = cost_grad,
+      .placements = placements_grad,
+      .f32_inputs = {5},
+      .reference = reference_grad,
+      .cpu = {.prepare = attention_grad_kernel, .scratch_bytes = attention_grad_scratch_bytes, .bf16 = true},
+      .samples = with_gradient({kGrouped, kAlone, kBlocks})};
 }
 
 ValueId attention(Graph& graph, ValueId q, ValueId k, ValueId v, const std::string& name) {

@@ -15,6 +15,7 @@
 #include "core/device/cuda/row_group.cuh"
 #include "core/ops/attention_cuda.h"
 #include "core/ops/cuda_kernels.h"
+#include "core/ops/row_dot.cuh"
 
 namespace takt::cuda {
 namespace {
@@ -233,16 +234,8 @@ __global__ void __launch_bounds__(kBlockThreads)
     row_products(std::int64_t num_rows, int width, const T* y, const T* dy, float* d) {
   const std::int64_t row = row_of_thread();
   if (row >= num_rows) return;
-  float sum = 0;
-  over_packs<kThreads, kWidth>(width, [&](int c) {
-    float values[kWidth], grads[kWidth];
-    load(y + row * width + c, values);
-    load(dy + row * width + c, grads);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) sum += values[i] * grads[i];
-  });
-  sum = over_row<kThreads>(sum, Sum());
-  if (threadIdx.x == 0) d[row] = sum;
+  const float dot = row_dot<kThreads, kWidth>(width, y + row * width, dy + row * width);
+  if (threadIdx.x == 0) d[row] = dot;
 }
 
 template <class T>

@@ -34,10 +34,11 @@ struct Scratch {
   static constexpr std::int64_t kFloats = 2 * kBlock * kBlock + 2 * kBlock;  // without copies
 };
 
-std::int64_t floats_a_thread(const AttentionShape& s, DType dtype, bool backward) {
-  if (dtype == DType::kF32) return Scratch::kFloats;
+std::int64_t floats_a_thread(const KernelNode& node, bool is_grad) {
+  if (node.input(is_grad ? 1 : 0).dtype == DType::kF32) return Scratch::kFloats;
   // Forward: a block of q and y, and k and v. Backward: q, k, v, y and their gradients.
-  return Scratch::kFloats + s.width * (backward ? 8 * s.seq : 2 * s.seq + 2 * kBlock);
+  const AttentionShape s = attention_shape(node, is_grad);
+  return Scratch::kFloats + s.width * (is_grad ? 8 * s.seq : 2 * s.seq + 2 * kBlock);
 }
 
 // One head of a tensor [batch, seq, heads, width], or an f32 copy of it: elements between positions.
@@ -222,7 +223,8 @@ AttentionShape attention_shape(const TensorDesc& q, const TensorDesc& k) {
           .group = heads / kv_heads};
 }
 
-AttentionShape attention_shape(const KernelNode& node, const TensorDesc& q, const TensorDesc& k) {
+AttentionShape attention_shape(const KernelNode& node, bool is_grad) {
+  const TensorDesc &q = node.input(is_grad ? 1 : 0), &k = node.input(is_grad ? 2 : 1);
   const AxisRange heads = node.range(q, "heads"), kv_heads = node.range(k, "kv_heads");
   AttentionShape shape = attention_shape(q, k);
   shape.group = heads.num_global / kv_heads.num_global;
@@ -231,13 +233,17 @@ AttentionShape attention_shape(const KernelNode& node, const TensorDesc& q, cons
   return shape;
 }
 
-std::size_t attention_scratch_bytes(const AttentionShape& s, DType dtype, bool backward, int num_threads) {
-  return static_cast<std::size_t>(num_threads * floats_a_thread(s, dtype, backward)) * sizeof(float);
+std::size_t attention_scratch_bytes(const KernelNode& node) {
+  return static_cast<std::size_t>(node.num_threads * floats_a_thread(node, false)) * sizeof(float);
+}
+std::size_t attention_grad_scratch_bytes(const KernelNode& node) {
+  return static_cast<std::size_t>(node.num_threads * floats_a_thread(node, true)) * sizeof(float);
 }
 
-Kernel attention_kernel(const KernelNode& node, const AttentionShape& s, DType dtype) {
-  const std::int64_t num_blocks = (s.seq + kBlock - 1) / kBlock, floats = floats_a_thread(s, dtype, false);
-  return with_floating(dtype, [&](auto type) {
+Kernel attention_kernel(const KernelNode& node) {
+  const AttentionShape s = attention_shape(node, false);
+  const std::int64_t num_blocks = (s.seq + kBlock - 1) / kBlock, floats = floats_a_thread(node, false);
+  return with_floating(node.input(0).dtype, [&](auto type) {
     return parallel_kernel(node, s.batch * s.heads * num_blocks,
                            [=](const KernelArgs& args, std::int64_t task) {
                              const std::int64_t head = task / num_blocks, i0 = task % num_blocks * kBlock;
@@ -247,9 +253,10 @@ Kernel attention_kernel(const KernelNode& node, const AttentionShape& s, DType d
   });
 }
 
-Kernel attention_grad_kernel(const KernelNode& node, const AttentionShape& s, DType dtype) {
-  const std::int64_t floats = floats_a_thread(s, dtype, true);
-  return with_floating(dtype, [&](auto type) {
+Kernel attention_grad_kernel(const KernelNode& node) {
+  const AttentionShape s = attention_shape(node, true);
+  const std::int64_t floats = floats_a_thread(node, true);
+  return with_floating(node.input(1).dtype, [&](auto type) {
     return parallel_kernel(node, s.batch * s.kv_heads, [=](const KernelArgs& args, std::int64_t task) {
       backward_task<decltype(type)>(s, args, task / s.kv_heads, task % s.kv_heads,
                                     Scratch(args.scratch, floats));

@@ -24,15 +24,17 @@ struct AttentionShape {
   }
 };
 
-// Of these queries and keys where nothing is sharded, and of what a rank holds of them.
+// Of these queries and keys where nothing is sharded.
 AttentionShape attention_shape(const TensorDesc& q, const TensorDesc& k);
-AttentionShape attention_shape(const KernelNode& node, const TensorDesc& q, const TensorDesc& k);
+// Of what a rank holds of them: q and k are the first inputs of attention, behind dy those of its gradient.
+AttentionShape attention_shape(const KernelNode& node, bool is_grad);
 
 // Inputs and outputs as the ops have them, see attention.cpp. f32 or bf16; sums and statistics are f32 in both.
 // bf16 heads are widened to f32 copies in the thread's scratch, block by block as they are needed: about 1/100
 // of a FLOP a FLOP.
-Kernel attention_kernel(const KernelNode& node, const AttentionShape& shape, DType dtype);
-Kernel attention_grad_kernel(const KernelNode& node, const AttentionShape& shape, DType dtype);
-std::size_t attention_scratch_bytes(const AttentionShape& shape, DType dtype, bool backward, int num_threads);
+Kernel attention_kernel(const KernelNode& node);
+Kernel attention_grad_kernel(const KernelNode& node);
+std::size_t attention_scratch_bytes(const KernelNode& node);
+std::size_t attention_grad_scratch_bytes(const KernelNode& node);
 
 }  // namespace takt

@@ -49,8 +49,7 @@ struct Problem {
   AttentionShape shape;
   DType dtype;
   Problem(const KernelNode& node, bool backward)
-      : shape(attention_shape(node, node.input(backward ? 1 : 0), node.input(backward ? 2 : 1))),
-        dtype(node.input(backward ? 1 : 0).dtype) {}
+      : shape(attention_shape(node, backward)), dtype(node.input(backward ? 1 : 0).dtype) {}
 };
 
 // Where the key heads that are used begin.

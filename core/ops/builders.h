@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/graph/graph.h"
+#include "core/ops/op_list.h"
 
 namespace takt {
 
@@ -98,51 +99,12 @@ std::vector<ValueId> unstack(Graph& graph, ValueId x, const Axis& axis, const st
 
 // ---- The records ----
 
-const OpDef& accumulate_op();
-const OpDef& activation_op();
-const OpDef& activation_grad_op();
-const OpDef& add_op();
-const OpDef& assign_op();
-const OpDef& attention_op();
-const OpDef& attention_grad_op();
-const OpDef& broadcast_op();
-const OpDef& cast_op();
-const OpDef& clip_factor_op();
-const OpDef& cross_entropy_op();
-const OpDef& cross_entropy_grad_op();
-const OpDef& embedding_op();
-const OpDef& embedding_grad_op();
-const OpDef& fill_op();
-const OpDef& gated_op();
-const OpDef& gated_grad_op();
-const OpDef& matmul_op();
-const OpDef& norm_op();
-const OpDef& norm_grad_op();
-const OpDef& pick_op();
-const OpDef& reduce_op();
-const OpDef& reshape_op();
-const OpDef& rotary_op();
-const OpDef& rotary_table_op();
-const OpDef& scale_op();
-const OpDef& softmax_op();
-const OpDef& softmax_grad_op();
-const OpDef& squared_error_op();
-const OpDef& squared_error_grad_op();
-const OpDef& stack_op();
-const OpDef& sum_exp_op();
-const OpDef& sum_squares_op();
-const OpDef& unstack_op();
-
-// Conversions, which parallelize inserts to turn one placement into another along one mesh axis.
-const OpDef& all_gather_op();  // sharded -> replicated
-const OpDef& all_reduce_op();  // partial -> replicated; with several inputs, one bucket in adjacent storage
-const OpDef& all_to_all_op();  // sharded(a) -> sharded(b)
-const OpDef&
-keep_on_first_op();  // replicated -> partial: the first rank keeps the value, the others hold zeros
-const OpDef& local_slice_op();     // replicated -> sharded
-const OpDef& reduce_scatter_op();  // partial -> sharded
-
-// Takes all outputs of a started collective and gives them back complete: see core/passes/schedule.h.
-const OpDef& done_op();
+// <op>_record is what <op>.cpp says of the op: all but its name and its CUDA kernel, which registry.cpp adds. Nodes point to
+// the one <op>_op.
+#define TAKT_DECLARE_RECORD(op) \
+  OpDef op##_record();          \
+  const OpDef& op##_op();
+TAKT_OPS(TAKT_DECLARE_RECORD)
+#undef TAKT_DECLARE_RECORD
 
 }  // namespace takt

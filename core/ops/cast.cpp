@@ -23,32 +23,23 @@ Gradients grad(const GradArgs& args) {
   return {cast(args.graph, dy_of(args), from, "d." + args.node.name)};
 }
 
-void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  outputs[0].data = inputs[0]->data;
-}
+constexpr auto kSame = [](float x) { return x; };
+constexpr auto kReference = [](double x) { return x; };
 
-Kernel cpu(const KernelNode& node) {
-  return elementwise_kernel<1>(node, [](float x) { return x; });
-}
-
-Sample sample(DType from, DType to) {
-  return {.name = concat(from, " to ", to), .build = [=](Graph& g) {
-            cast(g, g.input("x", {{{"batch", 4}, {"embed", 8}}, from}), to, "y");
-          }};
+Sample sample_of(DType from, DType to) {
+  return sample(concat(from, " to ", to), {{"x", {{{"batch", 4}, {"embed", 8}}, from}}},
+                [to](Graph& g, const auto& in) { cast(g, in[0], to, "y"); });
 }
 
 }  // namespace
 
-const OpDef& cast_op() {
-  static const OpDef op = {.name = "cast",
-                           .infer = infer,
-                           .grad = grad,
-                           .placement = {.linear_in = {{0}}},
-                           .reference = reference,
-                           .cpu = {.prepare = cpu, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(cast),
-                           .samples = {sample(DType::kF32, DType::kBF16), sample(DType::kBF16, DType::kF32)}};
-  return op;
+OpDef cast_record() {
+  return {.infer = infer,
+          .grad = grad,
+          .placement = {.linear_in = {{0}}},
+          .reference = elementwise_reference<1, kReference>,
+          .cpu = {.prepare = elementwise_cpu<1, kSame>, .bf16 = true},
+          .samples = {sample_of(DType::kF32, DType::kBF16), sample_of(DType::kBF16, DType::kF32)}};
 }
 
 ValueId cast(Graph& graph, ValueId x, DType to, const std::string& name) {

@@ -78,10 +78,7 @@ Gradients grad_loss(const GradArgs& args) {
 
 // The value needs no logits, only the gradient does: with a sharded vocabulary the result is whole.
 std::vector<OpPlacement> placements_loss(const OpArgs& args) {
-  std::vector<OpPlacement> signatures = signatures_by({}, args);
-  for (OpPlacement& signature : signatures)
-    if (signature.outputs[0].is_partial()) signature.outputs[0] = AxisPlacement::replicated();
-  return signatures;
+  return signatures_with_partial(AxisPlacement::replicated(), args);
 }
 
 void reference_loss(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -127,14 +124,12 @@ Kernel cpu_grad(const KernelNode& node) {
 }
 
 // The last node of these is cross_entropy, or the part of it that `builds` appends to the logits and targets.
-Sample sample(ValueId (*builds)(Graph&, ValueId logits, ValueId targets)) {
-  return {.name = "12 classes",
-          .build =
-              [builds](Graph& g) {
-                const ValueId logits = g.input("x", {{{"batch", 4}, {"seq", 3}, {"vocab", 12}}});
-                builds(g, logits, g.input("targets", {{{"batch", 4}, {"seq", 3}}, DType::kI32}));
-              },
-          .index_bound = 12};
+Sample sample_of(ValueId (*builds)(Graph&, ValueId logits, ValueId targets)) {
+  const TensorDesc logits{{{"batch", 4}, {"seq", 3}, {"vocab", 12}}},
+      targets{{{"batch", 4}, {"seq", 3}}, DType::kI32};
+  return sample(
+      "12 classes", {{"x", logits}, {"targets", targets}},
+      [builds](Graph& g, const auto& in) { builds(g, in[0], in[1]); }, 12);
 }
 
 ValueId build_sum_exp(Graph& g, ValueId logits, ValueId) {
@@ -149,52 +144,40 @@ ValueId build_loss(Graph& g, ValueId logits, ValueId targets) {
 
 }  // namespace
 
-const OpDef& sum_exp_op() {
-  static const OpDef op = {.name = "sum_exp",
-                           .infer = infer,
-                           .flops_per_element = 3,
-                           .reference = reference_sum_exp,
-                           .cpu = {.prepare = cpu_sum_exp},
-                           .cuda = TAKT_CUDA_KERNEL(sum_exp),
-                           .samples = {sample(build_sum_exp)}};
-  return op;
+OpDef sum_exp_record() {
+  return {.infer = infer,
+          .flops_per_element = 3,
+          .reference = reference_sum_exp,
+          .cpu = {.prepare = cpu_sum_exp},
+          .samples = {sample_of(build_sum_exp)}};
 }
 
-const OpDef& pick_op() {
-  static const OpDef op = {.name = "pick",
-                           .infer = infer_pick,
-                           .flops_per_element = 3,
-                           .reference = reference_pick,
-                           .cpu = {.prepare = cpu_pick},
-                           .cuda = TAKT_CUDA_KERNEL(pick),
-                           .samples = {sample(build_pick)}};
-  return op;
+OpDef pick_record() {
+  return {.infer = infer_pick,
+          .flops_per_element = 3,
+          .reference = reference_pick,
+          .cpu = {.prepare = cpu_pick},
+          .samples = {sample_of(build_pick)}};
 }
 
-const OpDef& cross_entropy_op() {
-  static const OpDef op = {.name = "cross_entropy",
-                           .infer = infer,
-                           .grad = grad_loss,
-                           .flops_per_element = 3,
-                           .placements = placements_loss,
-                           .reference = reference_loss,
-                           .cpu = {.prepare = cpu_loss},
-                           .cuda = TAKT_CUDA_KERNEL(cross_entropy),
-                           .samples = {sample(build_loss)}};
-  return op;
+OpDef cross_entropy_record() {
+  return {.infer = infer,
+          .grad = grad_loss,
+          .flops_per_element = 3,
+          .placements = placements_loss,
+          .reference = reference_loss,
+          .cpu = {.prepare = cpu_loss},
+          .samples = {sample_of(build_loss)}};
 }
 
-const OpDef& cross_entropy_grad_op() {
-  static const OpDef op = {.name = "cross_entropy_grad",
-                           .infer = infer_grad,
-                           .flops_per_element = 4,
-                           .placement = {.linear_in = {{4}}},
-                           .reference = reference_grad,
-                           .cpu = {.prepare = cpu_grad},
-                           .cuda = TAKT_CUDA_KERNEL(cross_entropy_grad),
-                           .may_overwrite_input = true,
-                           .samples = with_gradient({sample(build_loss)})};
-  return op;
+OpDef cross_entropy_grad_record() {
+  return {.infer = infer_grad,
+          .flops_per_element = 4,
+          .placement = {.linear_in = {{4}}},
+          .reference = reference_grad,
+          .cpu = {.prepare = cpu_grad},
+          .may_overwrite_input = true,
+          .samples = with_gradient({sample_of(build_loss)})};
 }
 
 ValueId cross_entropy(Graph& graph, ValueId logits, ValueId targets, const std::string& name) {

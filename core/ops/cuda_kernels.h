@@ -1,11 +1,9 @@
-// The CUDA kernels of the ops, one function an op, each in the <op>.cu beside <op>.cpp. An op's record takes its kernel by
-//
-//   .cuda = TAKT_CUDA_KERNEL(norm)
-//
-// which is empty where Takt is built without CUDA: the executor reports such an op as not compiled in.
+// The CUDA kernels of the ops, one function an op, each in the <op>.cu beside <op>.cpp. TAKT_CUDA_KERNEL(op) is what a
+// record takes for .cuda: empty where Takt is built without CUDA, and the executor reports the op as not compiled in.
 #pragma once
 
 #include "core/graph/op.h"
+#include "core/ops/op_list.h"
 
 #ifdef TAKT_HAVE_CUDA
 #define TAKT_CUDA_KERNEL(op) ::takt::cuda::op()
@@ -15,48 +13,8 @@
 
 namespace takt::cuda {
 
-DeviceKernel accumulate();
-DeviceKernel activation();
-DeviceKernel activation_grad();
-DeviceKernel add();
-DeviceKernel assign();
-DeviceKernel attention();
-DeviceKernel attention_grad();
-DeviceKernel broadcast();
-DeviceKernel cast();
-DeviceKernel clip_factor();
-DeviceKernel cross_entropy();
-DeviceKernel cross_entropy_grad();
-DeviceKernel embedding();
-DeviceKernel embedding_grad();
-DeviceKernel fill();
-DeviceKernel gated();
-DeviceKernel gated_grad();
-DeviceKernel matmul();
-DeviceKernel norm();
-DeviceKernel norm_grad();
-DeviceKernel pick();
-DeviceKernel reduce();
-DeviceKernel reshape();
-DeviceKernel rotary();
-DeviceKernel rotary_table();
-DeviceKernel scale();
-DeviceKernel softmax();
-DeviceKernel softmax_grad();
-DeviceKernel squared_error();
-DeviceKernel squared_error_grad();
-DeviceKernel stack();
-DeviceKernel sum_exp();
-DeviceKernel sum_squares();
-DeviceKernel unstack();
-
-// Conversions between placements. The first four move data between ranks.
-DeviceKernel all_gather();
-DeviceKernel all_reduce();
-DeviceKernel all_to_all();
-DeviceKernel reduce_scatter();
-DeviceKernel done();
-DeviceKernel keep_on_first();
-DeviceKernel local_slice();
+#define TAKT_DECLARE_KERNEL(op) DeviceKernel op();
+TAKT_OPS(TAKT_DECLARE_KERNEL)
+#undef TAKT_DECLARE_KERNEL
 
 }  // namespace takt::cuda

@@ -74,4 +74,10 @@ Kernel elementwise_kernel(const KernelNode& node, const F& f) {
   });
 }
 
+// The same, of an F that knows nothing of its node.
+template <class F>
+Kernel prepare_elementwise(const KernelNode& node) {
+  return elementwise_kernel(node, F());
+}
+
 }  // namespace takt::cuda

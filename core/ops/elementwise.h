@@ -60,4 +60,10 @@ Kernel elementwise_kernel(const KernelNode& node, const F& f) {
   });
 }
 
+// For a record: the kernel of a function that knows nothing of its node.
+template <std::size_t kInputs, auto kFunction, std::size_t kOutputs = 1>
+Kernel elementwise_cpu(const KernelNode& node) {
+  return elementwise_kernel<kInputs, kOutputs>(node, kFunction);
+}
+
 }  // namespace takt

@@ -152,38 +152,30 @@ Kernel cpu_grad(const KernelNode& node) {
   });
 }
 
-void build_sample(Graph& g) {
-  const ValueId table = g.input("table", {{{"vocab", 12}, {"embed", 8}}});
-  embedding(g, table, g.input("tokens", {{{"batch", 4}, {"seq", 3}}, DType::kI32}), "y");
-}
-
-const Sample kSample{.name = "12 rows", .build = build_sample, .index_bound = 12};
+const Sample kSample = sample(
+    "12 rows",
+    {{"table", {{{"vocab", 12}, {"embed", 8}}}}, {"tokens", {{{"batch", 4}, {"seq", 3}}, DType::kI32}}},
+    [](Graph& g, const auto& in) { embedding(g, in[0], in[1], "y"); }, 12);
 
 }  // namespace
 
-const OpDef& embedding_op() {
-  static const OpDef op = {.name = "embedding",
-                           .infer = infer,
-                           .grad = grad,
-                           .cost = cost,
-                           .placement = {.linear_in = {{0}}},
-                           .reference = reference,
-                           .cpu = {.prepare = cpu, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(embedding),
-                           .samples = {kSample}};
-  return op;
+OpDef embedding_record() {
+  return {.infer = infer,
+          .grad = grad,
+          .cost = cost,
+          .placement = {.linear_in = {{0}}},
+          .reference = reference,
+          .cpu = {.prepare = cpu, .bf16 = true},
+          .samples = {kSample}};
 }
 
-const OpDef& embedding_grad_op() {
-  static const OpDef op = {.name = "embedding_grad",
-                           .infer = infer_grad,
-                           .cost = cost,
-                           .placement = {.linear_in = {{0}}},
-                           .reference = reference_grad,
-                           .cpu = {.prepare = cpu_grad, .scratch_bytes = scratch_grad, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(embedding_grad),
-                           .samples = with_gradient({kSample})};
-  return op;
+OpDef embedding_grad_record() {
+  return {.infer = infer_grad,
+          .cost = cost,
+          .placement = {.linear_in = {{0}}},
+          .reference = reference_grad,
+          .cpu = {.prepare = cpu_grad, .scratch_bytes = scratch_grad, .bf16 = true},
+          .samples = with_gradient({kSample})};
 }
 
 ValueId embedding(Graph& graph, ValueId table, ValueId tokens, const std::string& name) {

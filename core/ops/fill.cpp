@@ -17,20 +17,14 @@ Kernel cpu(const KernelNode& node) {
              const KernelArgs& k) { std::fill_n(k.output<float>(0), n, value); };
 }
 
-void build_sample(Graph& g) {
+const Sample kSample = sample("2.5", {}, [](Graph& g, const auto&) {
   fill(g, {{{"batch", 4}, {"embed", 8}}}, 2.5, "y");
-}
+});
 
 }  // namespace
 
-const OpDef& fill_op() {
-  static const OpDef op = {.name = "fill",
-                           .infer = infer_dims,
-                           .reference = reference,
-                           .cpu = {.prepare = cpu},
-                           .cuda = TAKT_CUDA_KERNEL(fill),
-                           .samples = {{.name = "2.5", .build = build_sample}}};
-  return op;
+OpDef fill_record() {
+  return {.infer = infer_dims, .reference = reference, .cpu = {.prepare = cpu}, .samples = {kSample}};
 }
 
 ValueId fill(Graph& graph, const TensorDesc& desc, double value, const std::string& name) {

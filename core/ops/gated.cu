@@ -21,22 +21,14 @@ struct GatedGrad {
   }
 };
 
-Kernel prepare_value(const KernelNode& node) {
-  return elementwise_kernel(node, GatedValue());
-}
-
-Kernel prepare_grad(const KernelNode& node) {
-  return elementwise_kernel(node, GatedGrad());
-}
-
 }  // namespace
 
 DeviceKernel gated() {
-  return {.prepare = prepare_value, .bf16 = true};
+  return {.prepare = prepare_elementwise<GatedValue>, .bf16 = true};
 }
 
 DeviceKernel gated_grad() {
-  return {.prepare = prepare_grad, .bf16 = true};
+  return {.prepare = prepare_elementwise<GatedGrad>, .bf16 = true};
 }
 
 }  // namespace takt::cuda

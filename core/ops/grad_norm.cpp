@@ -15,8 +15,7 @@ namespace takt {
 namespace {
 
 std::vector<TensorDesc> infer_squares(const OpArgs& args) {
-  infer_floating(args);
-  return {{{}, args.input(0).dtype}};
+  return {{{}, infer_elementwise(args)[0].dtype}};
 }
 
 void reference_squares(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -56,36 +55,28 @@ Kernel cpu_clip(const KernelNode& node) {
   };
 }
 
-ValueId build_squares(Graph& g) {
-  return sum_squares(g, g.input("x", {{{"batch", 4}, {"embed", 8}}}), "y");
-}
-
-void build_clip(Graph& g) {
-  clip_factor(g, build_squares(g), 1.5, "clip");
-}
+const SampleInput kX{"x", {{{"batch", 4}, {"embed", 8}}}};
+const Sample kSquares = sample("4 x 8", {kX}, [](Graph& g, const auto& in) { sum_squares(g, in[0], "y"); });
+const Sample kClip = sample("clipped", {kX}, [](Graph& g, const auto& in) {
+  clip_factor(g, sum_squares(g, in[0], "y"), 1.5, "clip");
+});
 
 }  // namespace
 
-const OpDef& sum_squares_op() {
-  static const OpDef op = {.name = "sum_squares",
-                           .infer = infer_squares,
-                           .flops_per_element = 2,
-                           .reference = reference_squares,
-                           .cpu = {.prepare = cpu_squares},
-                           .cuda = TAKT_CUDA_KERNEL(sum_squares),
-                           .samples = {{.name = "4 x 8", .build = build_squares}}};
-  return op;
+OpDef sum_squares_record() {
+  return {.infer = infer_squares,
+          .flops_per_element = 2,
+          .reference = reference_squares,
+          .cpu = {.prepare = cpu_squares},
+          .samples = {kSquares}};
 }
 
-const OpDef& clip_factor_op() {
-  static const OpDef op = {.name = "clip_factor",
-                           .infer = infer_clip,
-                           .flops_per_element = 2,
-                           .reference = reference_clip,
-                           .cpu = {.prepare = cpu_clip},
-                           .cuda = TAKT_CUDA_KERNEL(clip_factor),
-                           .samples = {{.name = "clipped", .build = build_clip}}};
-  return op;
+OpDef clip_factor_record() {
+  return {.infer = infer_clip,
+          .flops_per_element = 2,
+          .reference = reference_clip,
+          .cpu = {.prepare = cpu_clip},
+          .samples = {kClip}};
 }
 
 ValueId sum_squares(Graph& graph, ValueId x, const std::string& name) {

@@ -1,4 +1,4 @@
-// A gradient op needs no samples of its own: what its op's gradient rule builds is its only use.
+// What gradient rules share: see the ops for the formulas.
 #include "core/ops/gradient.h"
 
 namespace takt {
@@ -13,18 +13,6 @@ Gradients append_gradient(const GradArgs& args, const OpDef& op, const std::vect
   Gradients gradients(outputs.begin(), outputs.end());
   gradients.resize(args.node.inputs.size());
   return gradients;
-}
-
-std::vector<Sample> with_gradient(std::vector<Sample> samples) {
-  for (Sample& sample : samples)
-    sample.build = [forward = sample.build](Graph& g) {
-      forward(g);
-      const Node node = g.nodes().back();
-      Gradients dy(node.outputs.size());
-      dy[0] = g.input("dy", g.value(node.outputs[0]).desc);
-      node.op->grad({g, node, dy});
-    };
-  return samples;
 }
 
 }  // namespace takt

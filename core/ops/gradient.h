@@ -1,4 +1,4 @@
-// What gradient rules share, and the samples of ops that compute gradients.
+// What gradient rules share.
 #pragma once
 
 #include <optional>
@@ -17,7 +17,12 @@ ValueId dy_of(const GradArgs& args);
 // Appends one node, "d.<name>", whose outputs are the gradients of the node's first inputs; the others have none.
 Gradients append_gradient(const GradArgs& args, const OpDef& op, const std::vector<ValueId>& inputs,
                           const Attrs& attrs = {});
-// Each sample and then its gradient for a "dy" of output 0: samples of the op that the gradient rule appends.
-std::vector<Sample> with_gradient(std::vector<Sample> samples);
+// The rule that appends one node of kOp, with the node's attributes: its inputs are the node's, then dy.
+template <const OpDef& (*kOp)()>
+Gradients gradient_by(const GradArgs& args) {
+  std::vector<ValueId> inputs = args.node.inputs;
+  inputs.push_back(dy_of(args));
+  return append_gradient(args, kOp(), inputs, args.node.attrs);
+}
 
 }  // namespace takt

@@ -259,44 +259,43 @@ Kernel cpu(const KernelNode& node) {
 }
 
 // A bias without axes: none.
-Sample sample(const std::string& name, const Dims& x, const Dims& w, const AxisNames& out,
-              const Dims& bias = {}, const MatmulOptions& options = {}) {
-  return {.name = name, .build = [=](Graph& g) {
-            const ValueId a = g.input("x", {x}), b = g.input("w", {w});
-            MatmulOptions with_bias = options;
-            if (!bias.empty()) with_bias.bias = g.input("bias", {bias});
-            matmul(g, a, b, out, "y", with_bias);
-          }};
+Sample sample_of(const std::string& name, const Dims& x, const Dims& w, const AxisNames& out,
+                 const Dims& bias = {}, const MatmulOptions& options = {}) {
+  std::vector<SampleInput> inputs = {{"x", {x}}, {"w", {w}}};
+  if (!bias.empty()) inputs.push_back({"bias", {bias}});
+  return sample(name, inputs, [out, options](Graph& g, const auto& in) {
+    MatmulOptions with_bias = options;
+    if (in.size() == 3) with_bias.bias = in[2];
+    matmul(g, in[0], in[1], out, "y", with_bias);
+  });
 }
 
 std::vector<Sample> samples() {
   const Dims x = {{"batch", 4}, {"embed", 8}}, tokens = {{"batch", 4}, {"seq", 3}, {"embed", 8}};
-  return {
-      sample("projection", tokens, {{"heads", 4}, {"head_dim", 2}, {"embed", 8}},
-             {"batch", "seq", "heads", "head_dim"}),
-      sample("to f32", x, {{"vocab", 12}, {"embed", 8}}, {"batch", "vocab"}, {}, {.out_dtype = DType::kF32}),
-      sample("contraction of two axes with bias", {{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}},
-             {{"heads", 4}, {"head_dim", 2}, {"embed", 8}}, {"batch", "seq", "embed"}, {{"embed", 8}}),
-      sample("bias and gelu", x, {{"embed", 8}, {"mlp", 12}}, {"batch", "mlp"}, {{"mlp", 12}},
-             {.activation = "gelu"}),
-      sample("stacked, result transposed", tokens, {{"batch", 4}, {"mlp", 4}, {"embed", 8}},
-             {"batch", "mlp", "seq"})};
+  return {sample_of("projection", tokens, {{"heads", 4}, {"head_dim", 2}, {"embed", 8}},
+                    {"batch", "seq", "heads", "head_dim"}),
+          sample_of("to f32", x, {{"vocab", 12}, {"embed", 8}}, {"batch", "vocab"}, {},
+                    {.out_dtype = DType::kF32}),
+          sample_of("contraction of two axes with bias",
+                    {{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}},
+                    {{"heads", 4}, {"head_dim", 2}, {"embed", 8}}, {"batch", "seq", "embed"}, {{"embed", 8}}),
+          sample_of("bias and gelu", x, {{"embed", 8}, {"mlp", 12}}, {"batch", "mlp"}, {{"mlp", 12}},
+                    {.activation = "gelu"}),
+          sample_of("stacked, result transposed", tokens, {{"batch", 4}, {"mlp", 4}, {"embed", 8}},
+                    {"batch", "mlp", "seq"})};
 }
 
 }  // namespace
 
-const OpDef& matmul_op() {
-  static const OpDef op = {.name = "matmul",
-                           .infer = infer,
-                           .grad = grad,
-                           .cost = cost,
-                           .placements = placements,
-                           .f32_inputs = {2},
-                           .reference = reference,
-                           .cpu = {.prepare = cpu, .scratch_bytes = scratch, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(matmul),
-                           .samples = samples()};
-  return op;
+OpDef matmul_record() {
+  return {.infer = infer,
+          .grad = grad,
+          .cost = cost,
+          .placements = placements,
+          .f32_inputs = {2},
+          .reference = reference,
+          .cpu = {.prepare = cpu, .scratch_bytes = scratch, .bf16 = true},
+          .samples = samples()};
 }
 
 ValueId matmul(Graph& graph, ValueId a, ValueId b, const AxisNames& out, const std::string& name,

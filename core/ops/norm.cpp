@@ -143,44 +143,32 @@ Kernel cpu_grad(const KernelNode& node) {
   };
 }
 
-std::vector<Sample> samples() {
-  const TensorDesc x{{{"batch", 4}, {"seq", 4}, {"embed", 24}}}, row{{{"embed", 24}}};
-  const auto rms = [=](Graph& g) {
-    const ValueId input = g.input("x", x);
-    rms_norm(g, input, g.input("weight", row), 1e-5, "y");
-  };
-  const auto layer = [=](Graph& g) {
-    const ValueId input = g.input("x", x), weight = g.input("weight", row);
-    layer_norm(g, input, weight, g.input("bias", row), 1e-5, "y");
-  };
-  return {{.name = "rms", .build = rms}, {.name = "layer", .build = layer}};
-}
+const TensorDesc kX{{{"batch", 4}, {"seq", 4}, {"embed", 24}}}, kRow{{{"embed", 24}}};
+const std::vector<Sample> kSamples = {
+    sample("rms", {{"x", kX}, {"weight", kRow}},
+           [](Graph& g, const auto& in) { rms_norm(g, in[0], in[1], 1e-5, "y"); }),
+    sample("layer", {{"x", kX}, {"weight", kRow}, {"bias", kRow}},
+           [](Graph& g, const auto& in) { layer_norm(g, in[0], in[1], in[2], 1e-5, "y"); })};
 
 }  // namespace
 
-const OpDef& norm_op() {
-  static const OpDef op = {.name = "norm",
-                           .infer = infer,
-                           .grad = grad,
-                           .flops_per_element = 8,
-                           .placement = {.whole_last_of = 0},
-                           .reference = reference,
-                           .cpu = {.prepare = cpu},
-                           .cuda = TAKT_CUDA_KERNEL(norm),
-                           .samples = samples()};
-  return op;
+OpDef norm_record() {
+  return {.infer = infer,
+          .grad = grad,
+          .flops_per_element = 8,
+          .placement = {.whole_last_of = 0},
+          .reference = reference,
+          .cpu = {.prepare = cpu},
+          .samples = kSamples};
 }
 
-const OpDef& norm_grad_op() {
-  static const OpDef op = {.name = "norm_grad",
-                           .infer = infer_grad,
-                           .flops_per_element = 8,
-                           .placement = {.whole_last_of = 1, .linear_in = {{0}}},
-                           .reference = reference_grad,
-                           .cpu = {.prepare = cpu_grad},
-                           .cuda = TAKT_CUDA_KERNEL(norm_grad),
-                           .samples = with_gradient(samples())};
-  return op;
+OpDef norm_grad_record() {
+  return {.infer = infer_grad,
+          .flops_per_element = 8,
+          .placement = {.whole_last_of = 1, .linear_in = {{0}}},
+          .reference = reference_grad,
+          .cpu = {.prepare = cpu_grad},
+          .samples = with_gradient(kSamples)};
 }
 
 ValueId rms_norm(Graph& graph, ValueId x, ValueId weight, double eps, const std::string& name) {

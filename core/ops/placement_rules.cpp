@@ -1,17 +1,9 @@
 // Signatures shared by many ops.
 #include "core/ops/placement_rules.h"
 
-#include <algorithm>
+#include "core/ops/shape_rules.h"
 
 namespace takt {
-namespace {
-
-bool contains(const std::vector<Axis>& axes, const Axis& axis) {
-  return std::find(axes.begin(), axes.end(), axis) != axes.end();
-}
-
-}  // namespace
-
 OpPlacement replicated_rule(const OpArgs& args) {
   return {std::vector<AxisPlacement>(args.inputs.size()), std::vector<AxisPlacement>(args.outputs.size())};
 }
@@ -38,7 +30,7 @@ OpPlacement linear_rule(const OpArgs& args, const std::vector<int>& partial_inpu
 }
 
 std::vector<OpPlacement> signatures_by(const PlacementRule& rule, const OpArgs& args) {
-  std::vector<Axis> seen(rule.whole.begin(), rule.whole.end());  // whole, or dealt with
+  AxisNames seen = rule.whole;  // whole, or dealt with
   if (rule.whole_last_of) seen.push_back(args.input(*rule.whole_last_of).dims.back().axis);
   if (!rule.whole_attr.empty()) seen.push_back(args.attrs.axis(rule.whole_attr));
   std::vector<OpPlacement> signatures = {replicated_rule(args)};
@@ -50,6 +42,13 @@ std::vector<OpPlacement> signatures_by(const PlacementRule& rule, const OpArgs& 
         seen.push_back(dim.axis);
       }
   for (const std::vector<int>& inputs : rule.linear_in) signatures.push_back(linear_rule(args, inputs));
+  return signatures;
+}
+
+std::vector<OpPlacement> signatures_with_partial(const AxisPlacement& instead, const OpArgs& args) {
+  std::vector<OpPlacement> signatures = signatures_by({}, args);
+  for (OpPlacement& signature : signatures)
+    if (signature.outputs[0].is_partial()) signature.outputs[0] = instead;
   return signatures;
 }
 

@@ -1,7 +1,6 @@
 // From an op's placement rule to its signatures, and the pieces that ops with a rule of their own are built from.
 #pragma once
 
-#include <initializer_list>
 #include <vector>
 
 #include "core/graph/op.h"
@@ -12,6 +11,8 @@ namespace takt {
 std::vector<OpPlacement> signatures_of(const OpDef& op, const OpArgs& args);
 // What the rule, as data, says of these tensors.
 std::vector<OpPlacement> signatures_by(const PlacementRule& rule, const OpArgs& args);
+// What the empty rule says, with `instead` where output 0 would be a partial sum.
+std::vector<OpPlacement> signatures_with_partial(const AxisPlacement& instead, const OpArgs& args);
 
 // Everything replicated: every op can do this.
 OpPlacement replicated_rule(const OpArgs& args);

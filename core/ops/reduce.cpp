@@ -48,11 +48,8 @@ Gradients grad(const GradArgs& args) {
 }
 
 std::vector<OpPlacement> placements(const OpArgs& args) {
-  if (!is_max(args)) return signatures_by({.linear_in = {{0}}}, args);
-  std::vector<OpPlacement> signatures = signatures_by({}, args);
-  for (OpPlacement& signature : signatures)
-    if (signature.outputs[0].is_partial()) signature.outputs[0] = AxisPlacement::partial(ReduceOp::kMax);
-  return signatures;
+  return is_max(args) ? signatures_with_partial(AxisPlacement::partial(ReduceOp::kMax), args)
+                      : signatures_by({.linear_in = {{0}}}, args);
 }
 
 void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
@@ -175,53 +172,41 @@ Kernel cpu_broadcast(const KernelNode& node) {
   });
 }
 
-std::vector<Sample> samples() {
-  const TensorDesc x{{{"batch", 4}, {"seq", 4}, {"embed", 8}}};
-  const auto sample = [x](const std::string& name, const AxisNames& axes, ReduceOp op,
-                          std::optional<DType> out_dtype = {}) {
-    return Sample{.name = name,
-                  .build = [=](Graph& g) { reduce(g, g.input("x", x), axes, op, "y", out_dtype); }};
-  };
-  return {sample("sum of leading axes", {"batch", "seq"}, ReduceOp::kSum),
-          sample("sum of a middle axis", {"seq"}, ReduceOp::kSum),
-          sample("sum to f32", {"batch", "seq"}, ReduceOp::kSum, DType::kF32),
-          sample("sum of all", {"batch", "seq", "embed"}, ReduceOp::kSum),
-          sample("maximum of the last axis", {"embed"}, ReduceOp::kMax)};
+const Dims kDims = {{"batch", 4}, {"seq", 4}, {"embed", 8}};
+
+Sample reduction(const std::string& name, const AxisNames& axes, ReduceOp op,
+                 std::optional<DType> out_dtype = {}) {
+  return sample(name, {{"x", {kDims}}},
+                [=](Graph& g, const auto& in) { reduce(g, in[0], axes, op, "y", out_dtype); });
 }
 
-std::vector<Sample> broadcast_samples() {
-  const Dims dims = {{"batch", 4}, {"seq", 4}, {"embed", 8}};
-  const auto sample = [dims](const std::string& name, const Dims& x) {
-    return Sample{.name = name, .build = [=](Graph& g) { broadcast(g, g.input("x", {x}), dims, "y"); }};
-  };
-  return {sample("scalar", {}), sample("middle axis", {{"batch", 4}, {"embed", 8}})};
+Sample repetition(const std::string& name, const Dims& x) {
+  return sample(name, {{"x", {x}}}, [](Graph& g, const auto& in) { broadcast(g, in[0], kDims, "y"); });
 }
 
 }  // namespace
 
-const OpDef& reduce_op() {
-  static const OpDef op = {.name = "reduce",
-                           .infer = infer,
-                           .grad = grad,
-                           .flops_per_element = 1,
-                           .placements = placements,
-                           .reference = reference,
-                           .cpu = {.prepare = cpu, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(reduce),
-                           .samples = samples()};
-  return op;
+OpDef reduce_record() {
+  return {.infer = infer,
+          .grad = grad,
+          .flops_per_element = 1,
+          .placements = placements,
+          .reference = reference,
+          .cpu = {.prepare = cpu, .bf16 = true},
+          .samples = {reduction("sum of leading axes", {"batch", "seq"}, ReduceOp::kSum),
+                      reduction("sum of a middle axis", {"seq"}, ReduceOp::kSum),
+                      reduction("sum to f32", {"batch", "seq"}, ReduceOp::kSum, DType::kF32),
+                      reduction("sum of all", {"batch", "seq", "embed"}, ReduceOp::kSum),
+                      reduction("maximum of the last axis", {"embed"}, ReduceOp::kMax)}};
 }
 
-const OpDef& broadcast_op() {
-  static const OpDef op = {.name = "broadcast",
-                           .infer = infer_broadcast,
-                           .grad = grad_broadcast,
-                           .placement = {.linear_in = {{0}}},
-                           .reference = reference_broadcast,
-                           .cpu = {.prepare = cpu_broadcast, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(broadcast),
-                           .samples = broadcast_samples()};
-  return op;
+OpDef broadcast_record() {
+  return {.infer = infer_broadcast,
+          .grad = grad_broadcast,
+          .placement = {.linear_in = {{0}}},
+          .reference = reference_broadcast,
+          .cpu = {.prepare = cpu_broadcast, .bf16 = true},
+          .samples = {repetition("scalar", {}), repetition("middle axis", {{"batch", 4}, {"embed", 8}})}};
 }
 
 ValueId reduce(Graph& graph, ValueId x, const AxisNames& axes, ReduceOp op, const std::string& name,

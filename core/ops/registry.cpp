@@ -1,56 +1,34 @@
-// The list of ops: a new op is its own file and one line here. The contract tests walk this list.
+// The one record of each op, completed by what the list of ops says.
 #include "core/ops/registry.h"
 
 #include <array>
 
 #include "core/ops/builders.h"
+#include "core/ops/cuda_kernels.h"
 
 namespace takt {
+namespace {
+
+OpDef completed(OpDef op, const char* name, const DeviceKernel& cuda) {
+  op.name = name;
+  op.cuda = cuda;
+  return op;
+}
+
+}  // namespace
+
+#define TAKT_DEFINE_OP(op)                                                        \
+  const OpDef& op##_op() {                                                        \
+    static const OpDef def = completed(op##_record(), #op, TAKT_CUDA_KERNEL(op)); \
+    return def;                                                                   \
+  }
+TAKT_OPS(TAKT_DEFINE_OP)
+#undef TAKT_DEFINE_OP
 
 std::span<const OpDef* const> op_registry() {
-  static const std::array ops = {
-      &accumulate_op(),
-      &activation_op(),
-      &activation_grad_op(),
-      &add_op(),
-      &all_gather_op(),
-      &all_reduce_op(),
-      &all_to_all_op(),
-      &assign_op(),
-      &attention_op(),
-      &attention_grad_op(),
-      &broadcast_op(),
-      &cast_op(),
-      &clip_factor_op(),
-      &cross_entropy_op(),
-      &cross_entropy_grad_op(),
-      &done_op(),
-      &embedding_op(),
-      &embedding_grad_op(),
-      &fill_op(),
-      &gated_op(),
-      &gated_grad_op(),
-      &keep_on_first_op(),
-      &local_slice_op(),
-      &matmul_op(),
-      &norm_op(),
-      &norm_grad_op(),
-      &pick_op(),
-      &reduce_op(),
-      &reduce_scatter_op(),
-      &reshape_op(),
-      &rotary_op(),
-      &rotary_table_op(),
-      &scale_op(),
-      &softmax_op(),
-      &softmax_grad_op(),
-      &squared_error_op(),
-      &squared_error_grad_op(),
-      &stack_op(),
-      &sum_exp_op(),
-      &sum_squares_op(),
-      &unstack_op(),
-  };
+#define TAKT_LIST_OP(op) &op##_op(),
+  static const std::array ops = {TAKT_OPS(TAKT_LIST_OP)};
+#undef TAKT_LIST_OP
   return ops;
 }
 

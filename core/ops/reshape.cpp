@@ -51,28 +51,23 @@ Kernel cpu(const KernelNode& node) {
   };
 }
 
-Sample sample(const std::string& name, const Dims& dims) {
-  return {.name = name, .build = [dims](Graph& g) {
-            reshape(g, g.input("x", {{{"batch", 4}, {"seq", 2}, {"embed", 8}}}), dims, "y");
-          }};
+Sample sample_of(const std::string& name, const Dims& dims) {
+  return sample(name, {{"x", {{{"batch", 4}, {"seq", 2}, {"embed", 8}}}}},
+                [dims](Graph& g, const auto& in) { reshape(g, in[0], dims, "y"); });
 }
 
 }  // namespace
 
-const OpDef& reshape_op() {
-  static const OpDef op = {
-      .name = "reshape",
-      .infer = infer,
-      .grad = grad,
-      .placements = placements,
-      .reference = reference,
-      .cpu = {.prepare = cpu, .bf16 = true},
-      .cuda = TAKT_CUDA_KERNEL(reshape),
-      .may_overwrite_input = true,
-      .samples = {sample("split", {{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}}),
-                  sample("merge", {{"tokens", 8}, {"embed", 8}}),
-                  sample("rename", {{"batch", 4}, {"seq", 2}, {"mlp", 8}})}};
-  return op;
+OpDef reshape_record() {
+  return {.infer = infer,
+          .grad = grad,
+          .placements = placements,
+          .reference = reference,
+          .cpu = {.prepare = cpu, .bf16 = true},
+          .may_overwrite_input = true,
+          .samples = {sample_of("split", {{"batch", 4}, {"seq", 2}, {"heads", 4}, {"head_dim", 2}}),
+                      sample_of("merge", {{"tokens", 8}, {"embed", 8}}),
+                      sample_of("rename", {{"batch", 4}, {"seq", 2}, {"mlp", 8}})}};
 }
 
 ValueId reshape(Graph& graph, ValueId x, const Dims& dims, const std::string& name) {

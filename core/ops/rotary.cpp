@@ -114,44 +114,38 @@ Kernel cpu_table(const KernelNode& node) {
   });
 }
 
-Sample sample(bool inverse) {
-  return {.name = inverse ? "back" : "heads", .build = [inverse](Graph& g) {
-            const ValueId x = g.input("x", {{{"batch", 4}, {"seq", 4}, {"heads", 4}, {"head_dim", 6}}});
-            rotary(g, x, rotary_table(g, 4, 3, 100.0, "table"), "y", inverse);
-          }};
+Sample sample_of(bool inverse) {
+  return sample(inverse ? "back" : "heads",
+                {{"x", {{{"batch", 4}, {"seq", 4}, {"heads", 4}, {"head_dim", 6}}}}},
+                [inverse](Graph& g, const auto& in) {
+                  rotary(g, in[0], rotary_table(g, 4, 3, 100.0, "table"), "y", inverse);
+                });
 }
 
-void build_table(Graph& g) {
-  rotary_table(g, 8, 3, 100.0, "table");
-}
+const Sample kTable =
+    sample("positions", {}, [](Graph& g, const auto&) { rotary_table(g, 8, 3, 100.0, "table"); });
 
 }  // namespace
 
-const OpDef& rotary_op() {
-  static const OpDef op = {.name = "rotary",
-                           .infer = infer,
-                           .grad = grad,
-                           .flops_per_element = 3,
-                           .placement = {.whole = {"turn", "pair"}, .whole_last_of = 0, .linear_in = {{0}}},
-                           .f32_inputs = {1},
-                           .reference = reference,
-                           .cpu = {.prepare = cpu, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(rotary),
-                           .may_overwrite_input = true,
-                           .samples = {sample(false), sample(true)}};
-  return op;
+OpDef rotary_record() {
+  return {.infer = infer,
+          .grad = grad,
+          .flops_per_element = 3,
+          .placement = {.whole = {"turn", "pair"}, .whole_last_of = 0, .linear_in = {{0}}},
+          .f32_inputs = {1},
+          .reference = reference,
+          .cpu = {.prepare = cpu, .bf16 = true},
+          .may_overwrite_input = true,
+          .samples = {sample_of(false), sample_of(true)}};
 }
 
-const OpDef& rotary_table_op() {
-  static const OpDef op = {.name = "rotary_table",
-                           .infer = infer_dims,
-                           .flops_per_element = 40,
-                           .placement = {.whole = {"turn", "pair"}},
-                           .reference = reference_table,
-                           .cpu = {.prepare = cpu_table},
-                           .cuda = TAKT_CUDA_KERNEL(rotary_table),
-                           .samples = {{.name = "positions", .build = build_table}}};
-  return op;
+OpDef rotary_table_record() {
+  return {.infer = infer_dims,
+          .flops_per_element = 40,
+          .placement = {.whole = {"turn", "pair"}},
+          .reference = reference_table,
+          .cpu = {.prepare = cpu_table},
+          .samples = {kTable}};
 }
 
 ValueId rotary(Graph& graph, ValueId x, ValueId table, const std::string& name, bool inverse) {

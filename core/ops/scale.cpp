@@ -21,24 +21,20 @@ Kernel cpu(const KernelNode& node) {
   return elementwise_kernel<1>(node, [factor](float x) { return factor * x; });
 }
 
-void build_sample(Graph& g) {
-  scale(g, g.input("x", {{{"batch", 4}, {"embed", 8}}}), -0.3, "y");
-}
+const Sample kSample = sample("by -0.3", {{"x", {{{"batch", 4}, {"embed", 8}}}}},
+                              [](Graph& g, const auto& in) { scale(g, in[0], -0.3, "y"); });
 
 }  // namespace
 
-const OpDef& scale_op() {
-  static const OpDef op = {.name = "scale",
-                           .infer = infer_floating,
-                           .grad = grad,
-                           .flops_per_element = 1,
-                           .placement = {.linear_in = {{0}}},
-                           .reference = reference,
-                           .cpu = {.prepare = cpu, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(scale),
-                           .may_overwrite_input = true,
-                           .samples = {{.name = "by -0.3", .build = build_sample}}};
-  return op;
+OpDef scale_record() {
+  return {.infer = infer_elementwise,
+          .grad = grad,
+          .flops_per_element = 1,
+          .placement = {.linear_in = {{0}}},
+          .reference = reference,
+          .cpu = {.prepare = cpu, .bf16 = true},
+          .may_overwrite_input = true,
+          .samples = {kSample}};
 }
 
 ValueId scale(Graph& graph, ValueId x, double factor, const std::string& name) {

@@ -5,17 +5,18 @@
 
 namespace takt {
 
-std::vector<TensorDesc> infer_floating(const OpArgs& args) {
-  TAKT_REQUIRE(is_floating(args.input(0).dtype), "node '", args.name, "': x must be floating, got ",
-               args.input(0));
-  return {args.input(0)};
-}
-
 std::vector<TensorDesc> infer_alike(const OpArgs& args) {
   for (const TensorDesc& input : args.inputs)
     TAKT_REQUIRE(input == args.input(0), "node '", args.name, "': inputs must be alike, got ", args.input(0),
                  " and ", input);
   return {args.input(0)};
+}
+
+std::vector<TensorDesc> infer_elementwise(const OpArgs& args) {
+  TAKT_REQUIRE(is_floating(args.input(0).dtype), "node '", args.name, "': x must be floating, got ",
+               args.input(0));
+  infer_alike(args);
+  return std::vector<TensorDesc>(std::max<std::size_t>(2, args.inputs.size()) - 1, args.input(0));
 }
 
 std::vector<TensorDesc> infer_dims(const OpArgs& args) {

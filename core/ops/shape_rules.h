@@ -7,10 +7,11 @@
 
 namespace takt {
 
-// One output like input 0, which must be floating.
-std::vector<TensorDesc> infer_floating(const OpArgs& args);
 // One output like the inputs, which must all be alike.
 std::vector<TensorDesc> infer_alike(const OpArgs& args);
+// The same for floating inputs, with an output for each input but the last: what an op of one or two inputs gives, and its
+// gradient, whose last input is dy.
+std::vector<TensorDesc> infer_elementwise(const OpArgs& args);
 // One f32 output with the axes of attribute "dims".
 std::vector<TensorDesc> infer_dims(const OpArgs& args);
 

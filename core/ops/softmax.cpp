@@ -68,37 +68,28 @@ Kernel cpu_grad(const KernelNode& node) {
   });
 }
 
-void build_sample(Graph& g) {
-  softmax(g, g.input("x", {{{"batch", 4}, {"vocab", 12}}}), "y");
-}
-
-const Sample kSample{.name = "rows of 12", .build = build_sample};
+const Sample kSample = sample("rows of 12", {{"x", {{{"batch", 4}, {"vocab", 12}}}}},
+                              [](Graph& g, const auto& in) { softmax(g, in[0], "y"); });
 
 }  // namespace
 
-const OpDef& softmax_op() {
-  static const OpDef op = {.name = "softmax",
-                           .infer = infer,
-                           .grad = grad,
-                           .flops_per_element = 5,
-                           .placement = {.whole_last_of = 0},
-                           .reference = reference,
-                           .cpu = {.prepare = cpu},
-                           .cuda = TAKT_CUDA_KERNEL(softmax),
-                           .samples = {kSample}};
-  return op;
+OpDef softmax_record() {
+  return {.infer = infer,
+          .grad = grad,
+          .flops_per_element = 5,
+          .placement = {.whole_last_of = 0},
+          .reference = reference,
+          .cpu = {.prepare = cpu},
+          .samples = {kSample}};
 }
 
-const OpDef& softmax_grad_op() {
-  static const OpDef op = {.name = "softmax_grad",
-                           .infer = infer,
-                           .flops_per_element = 5,
-                           .placement = {.whole_last_of = 0, .linear_in = {{1}}},
-                           .reference = reference_grad,
-                           .cpu = {.prepare = cpu_grad},
-                           .cuda = TAKT_CUDA_KERNEL(softmax_grad),
-                           .samples = with_gradient({kSample})};
-  return op;
+OpDef softmax_grad_record() {
+  return {.infer = infer,
+          .flops_per_element = 5,
+          .placement = {.whole_last_of = 0, .linear_in = {{1}}},
+          .reference = reference_grad,
+          .cpu = {.prepare = cpu_grad},
+          .samples = with_gradient({kSample})};
 }
 
 ValueId softmax(Graph& graph, ValueId x, const std::string& name) {

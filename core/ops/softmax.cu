@@ -4,8 +4,8 @@
 //           sum come from one pass: a thread that meets a new maximum scales the sum it has.
 // Blocks    a warp a row up to 1024 elements, four rows a block; longer rows have 256 threads.
 // Source    Milakov and Gimelshein 2018, arXiv:1805.02867.
-#include "core/device/cuda/row_group.cuh"
 #include "core/ops/cuda_kernels.h"
+#include "core/ops/row_dot.cuh"
 
 namespace takt::cuda {
 namespace {
@@ -44,15 +44,7 @@ __global__ void __launch_bounds__(kBlockThreads)
     softmax_grad_rows(std::int64_t num_rows, int width, const T* y, const T* dy, T* dx) {
   const std::int64_t row = row_of_thread();
   if (row >= num_rows) return;
-  float sum = 0;
-  over_packs<kThreads, kWidth>(width, [&](int c) {
-    float values[kWidth], grads[kWidth];
-    load(y + row * width + c, values);
-    load(dy + row * width + c, grads);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) sum += values[i] * grads[i];
-  });
-  sum = over_row<kThreads>(sum, Sum());
+  const float sum = row_dot<kThreads, kWidth>(width, y + row * width, dy + row * width);
   over_packs<kThreads, kWidth>(width, [&](int c) {
     float values[kWidth], grads[kWidth];
     load(y + row * width + c, values);

@@ -19,22 +19,14 @@ struct SquaredErrorGrad {
   }
 };
 
-Kernel prepare_value(const KernelNode& node) {
-  return elementwise_kernel(node, SquaredError());
-}
-
-Kernel prepare_grad(const KernelNode& node) {
-  return elementwise_kernel(node, SquaredErrorGrad());
-}
-
 }  // namespace
 
 DeviceKernel squared_error() {
-  return {.prepare = prepare_value};
+  return {.prepare = prepare_elementwise<SquaredError>};
 }
 
 DeviceKernel squared_error_grad() {
-  return {.prepare = prepare_grad};
+  return {.prepare = prepare_elementwise<SquaredErrorGrad>};
 }
 
 }  // namespace takt::cuda

@@ -51,34 +51,29 @@ Gradients grad_unstack(const GradArgs& args) {
   return {stack(args.graph, parts, axis, position, "d." + args.node.name)};
 }
 
-// Calls move(element of the stacked tensor, part, element of the part) for all elements.
-template <class Move>
-void for_each_element(const OpArgs& args, const TensorDesc& stacked, const Move& move) {
+template <bool kStacks>
+void reference(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
+  const TensorDesc& stacked = kStacks ? args.output(0) : args.input(0);
   const Split s = split_parts(args, stacked);
-  for (std::int64_t i = 0; i < stacked.num_elements(); ++i)
-    move(i, i / s.inner % s.middle, i / s.inner / s.middle * s.inner + i % s.inner);
-}
-
-void reference_stack(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  for_each_element(args, args.output(0), [&](std::int64_t i, std::int64_t part, std::int64_t at) {
-    outputs[0].data[i] = inputs[part]->data[at];
-  });
-}
-
-void reference_unstack(const OpArgs& args, std::span<const Array* const> inputs, std::span<Array> outputs) {
-  for_each_element(args, args.input(0), [&](std::int64_t i, std::int64_t part, std::int64_t at) {
-    outputs[part].data[at] = inputs[0]->data[i];
-  });
+  for (std::int64_t i = 0; i < stacked.num_elements(); ++i) {
+    const std::int64_t part = i / s.inner % s.middle, at = i / s.inner / s.middle * s.inner + i % s.inner;
+    if constexpr (kStacks)
+      outputs[0].data[i] = inputs[part]->data[at];
+    else
+      outputs[part].data[at] = inputs[0]->data[i];
+  }
 }
 
 // Copies runs of whole rows between the stacked tensor and its parts.
-Kernel copy_kernel(const KernelNode& node, const TensorDesc& stacked, bool stacks) {
+template <bool kStacks>
+Kernel cpu(const KernelNode& node) {
+  const TensorDesc& stacked = kStacks ? node.output(0) : node.input(0);
   const Split s = split_parts(node, stacked);
   const std::size_t row_bytes = s.inner * num_bytes(stacked.dtype);
   return parallel_kernel(node, s.outer, [=](const KernelArgs& k, std::int64_t o) {
     for (std::int64_t part = 0; part < s.middle; ++part) {
       const std::size_t in_stack = (o * s.middle + part) * row_bytes, in_part = o * row_bytes;
-      if (stacks)
+      if constexpr (kStacks)
         std::memcpy(k.output<std::byte>(0) + in_stack, k.input<std::byte>(part) + in_part, row_bytes);
       else
         std::memcpy(k.output<std::byte>(part) + in_part, k.input<std::byte>(0) + in_stack, row_bytes);
@@ -86,48 +81,31 @@ Kernel copy_kernel(const KernelNode& node, const TensorDesc& stacked, bool stack
   });
 }
 
-Kernel cpu_stack(const KernelNode& node) {
-  return copy_kernel(node, node.output(0), true);
-}
-Kernel cpu_unstack(const KernelNode& node) {
-  return copy_kernel(node, node.input(0), false);
-}
-
-void build_stack(Graph& g) {
-  const TensorDesc part{{{"batch", 4}, {"heads", 4}}};
-  const ValueId a = g.input("a", part), b = g.input("b", part);
-  stack(g, {a, b}, "part", 1, "y");
-}
-
-void build_unstack(Graph& g) {
-  const TensorDesc x{{{"batch", 4}, {"qkv", 3}, {"heads", 4}, {"head_dim", 2}}};
-  unstack(g, g.input("x", x), "qkv", "y");
-}
+const TensorDesc kPart{{{"batch", 4}, {"heads", 4}}},
+    kStacked{{{"batch", 4}, {"qkv", 3}, {"heads", 4}, {"head_dim", 2}}};
+const Sample kStack = sample("two parts", {{"a", kPart}, {"b", kPart}},
+                             [](Graph&g, const auto&in) { stack(g, in, "part", 1, "y"); }),
+             kUnstack = sample("three parts", {{"x", kStacked}},
+                               [](Graph&g, const auto&in) { unstack(g, in[0], "qkv", "y"); });
 
 }  // namespace
 
-const OpDef& stack_op() {
-  static const OpDef op = {.name = "stack",
-                           .infer = infer_stack,
-                           .grad = grad_stack,
-                           .placement = {.whole_attr = "axis", .linear_in = {{PlacementRule::kAll}}},
-                           .reference = reference_stack,
-                           .cpu = {.prepare = cpu_stack, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(stack),
-                           .samples = {{.name = "two parts", .build = build_stack}}};
-  return op;
+OpDef stack_record() {
+  return {.infer = infer_stack,
+          .grad = grad_stack,
+          .placement = {.whole_attr = "axis", .linear_in = {{PlacementRule::kAll}}},
+          .reference = reference<true>,
+          .cpu = {.prepare = cpu<true>, .bf16 = true},
+          .samples = {kStack}};
 }
 
-const OpDef& unstack_op() {
-  static const OpDef op = {.name = "unstack",
-                           .infer = infer_unstack,
-                           .grad = grad_unstack,
-                           .placement = {.whole_attr = "axis", .linear_in = {{PlacementRule::kAll}}},
-                           .reference = reference_unstack,
-                           .cpu = {.prepare = cpu_unstack, .bf16 = true},
-                           .cuda = TAKT_CUDA_KERNEL(unstack),
-                           .samples = {{.name = "three parts", .build = build_unstack}}};
-  return op;
+OpDef unstack_record() {
+  return {.infer = infer_unstack,
+          .grad = grad_unstack,
+          .placement = {.whole_attr = "axis", .linear_in = {{PlacementRule::kAll}}},
+          .reference = reference<false>,
+          .cpu = {.prepare = cpu<false>, .bf16 = true},
+          .samples = {kUnstack}};
 }
 
 ValueId stack(Graph& graph, const std::vector<ValueId>& parts, const Axis& axis, std::int64_t position,

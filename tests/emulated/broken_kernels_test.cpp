@@ -1,11 +1,54 @@
 // Kernels that are wrong are found out, in whatever order threads run.
 #include <cmath>
+#include <tuple>
 
 #include "tests/emulated/emulated_test.h"
 #include "tests/emulated/kernels_for_tests.h"
 
 namespace takt::emulated::test {
 namespace {
+
+// The kernel fails, the device stays broken, and the diagnosis has `text`.
+void expect_fault(Bug bug, const std::string& text) {
+  const StreamOwner stream;
+  const DeviceBuffer<float> out(128);
+  EXPECT_EQ(broken_kernel(bug, out.get(), stream), cudaSuccess);
+  EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorLaunchFailure);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorLaunchFailure);
+  EXPECT_EQ(cudaMemsetAsync(out.get(), 0, 4, stream), cudaErrorLaunchFailure) << "the error is sticky";
+  expect_diagnosis(text);
+}
+
+struct Diagnosed {
+  const char* name;
+  Bug bug;
+  const char* diagnosis;
+};
+const Diagnosed kFaults[] = {
+    {"DivergentBarrier", Bug::kDivergentBarrier, "divergent __syncthreads"},
+    {"BarrierAfterAThreadFinished", Bug::kBarrierAfterExit, "finished"},
+    {"BarrierAgainstWarpOperation", Bug::kBarrierAgainstWarp, "no thread can go on"},
+    {"WarpMateThatNeverComes", Bug::kLostWarpMate, "__syncthreads"},
+    {"MaskWithoutCaller", Bug::kMaskWithoutCaller, "does not name the lane"},
+    {"OverlappingMasks", Bug::kOverlappingMasks, "no thread can go on: 0 wait at __syncthreads, 64"},
+    {"DifferentShuffles", Bug::kDifferentShuffles, "different warp operations"},
+    {"DynamicSharedOverflow", Bug::kDynamicOverflow,
+     "wrote behind its 256 bytes of dynamic shared memory, at offset 256"},
+    {"Trap", Bug::kTrap, "__trap"}};
+
+class FaultyKernels : public EmulatedTest,
+                      public testing::WithParamInterface<std::tuple<ThreadOrder, Diagnosed>> {};
+
+TEST_P(FaultyKernels, BreakTheDeviceWithADiagnosis) {
+  const auto& [order, fault] = GetParam();
+  set_order(order, 11);
+  expect_fault(fault.bug, fault.diagnosis);
+}
+
+INSTANTIATE_TEST_SUITE_P(Orders, FaultyKernels, testing::Combine(all_orders(), testing::ValuesIn(kFaults)),
+                         [](const auto& info) {
+                           return name_of(std::get<0>(info.param)) + std::get<1>(info.param).name;
+                         });
 
 class BrokenKernels : public EmulatedTest, public testing::WithParamInterface<ThreadOrder> {
  protected:
@@ -14,65 +57,27 @@ class BrokenKernels : public EmulatedTest, public testing::WithParamInterface<Th
     set_order(GetParam(), 11);
   }
 
-  // The kernel fails, the device stays broken, and the diagnosis has `text`.
-  static void expect_fault(Bug bug, const std::string& text) {
-    const StreamOwner stream;
-    const DeviceBuffer<float> out(128);
-    EXPECT_EQ(broken_kernel(bug, out.get(), stream), cudaSuccess);
-    EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorLaunchFailure);
-    EXPECT_EQ(cudaGetLastError(), cudaErrorLaunchFailure);
-    EXPECT_EQ(cudaMemsetAsync(out.get(), 0, 4, stream), cudaErrorLaunchFailure) << "the error is sticky";
-    expect_diagnosis(text);
-  }
-
-  static std::vector<float> results(Bug bug, std::size_t num) {
+  static std::vector<float> results(Bug bug) {
     const StreamOwner stream;
     const DeviceBuffer<float> out(counting(128));
     EXPECT_CUDA(broken_kernel(bug, out.get(), stream));
     EXPECT_CUDA(cudaStreamSynchronize(stream));
-    std::vector<float> values = out.values();
-    values.resize(num);
-    return values;
+    return out.values();
+  }
+
+  // Of the first 64 results, those with a number that `is_nan` is true of.
+  template <class IsNaN>
+  static void expect_nan(Bug bug, const IsNaN& is_nan) {
+    const std::vector<float> values = results(bug);
+    for (std::size_t i = 0; i < 64; ++i) EXPECT_EQ(std::isnan(values[i]), is_nan(i)) << i;
   }
 };
 
 TEST_P(BrokenKernels, MissingBarrierGivesWrongResults) {
-  const StreamOwner stream;
-  const DeviceBuffer<float> out(counting(128));
-  ASSERT_CUDA(broken_kernel(Bug::kMissingBarrier, out.get(), stream));
-  ASSERT_CUDA(cudaStreamSynchronize(stream));
-  const std::vector<float> values = out.values();
+  const std::vector<float> values = results(Bug::kMissingBarrier);
   int num_wrong = 0;
   for (std::size_t i = 0; i < 64; ++i) num_wrong += values[64 + i] != float(63 - i);
   EXPECT_GT(num_wrong, 16);
-}
-
-TEST_P(BrokenKernels, DivergentBarrier) {
-  expect_fault(Bug::kDivergentBarrier, "divergent __syncthreads");
-}
-TEST_P(BrokenKernels, BarrierAfterAThreadFinished) {
-  expect_fault(Bug::kBarrierAfterExit, "finished");
-}
-TEST_P(BrokenKernels, BarrierAgainstWarpOperation) {
-  expect_fault(Bug::kBarrierAgainstWarp, "no thread can go on");
-}
-TEST_P(BrokenKernels, WarpMateThatNeverComes) {
-  expect_fault(Bug::kLostWarpMate, "__syncthreads");
-}
-TEST_P(BrokenKernels, MaskWithoutCaller) {
-  expect_fault(Bug::kMaskWithoutCaller, "does not name the lane");
-}
-TEST_P(BrokenKernels, OverlappingMasks) {
-  expect_fault(Bug::kOverlappingMasks, "no thread can go on: 0 wait at __syncthreads, 64");
-}
-TEST_P(BrokenKernels, DifferentShuffles) {
-  expect_fault(Bug::kDifferentShuffles, "different warp operations");
-}
-TEST_P(BrokenKernels, DynamicSharedOverflow) {
-  expect_fault(Bug::kDynamicOverflow, "wrote behind its 256 bytes of dynamic shared memory, at offset 256");
-}
-TEST_P(BrokenKernels, Trap) {
-  expect_fault(Bug::kTrap, "__trap");
 }
 
 TEST_P(BrokenKernels, DiagnosisNamesKernelSourceAndThread) {
@@ -81,8 +86,7 @@ TEST_P(BrokenKernels, DiagnosisNamesKernelSourceAndThread) {
 }
 
 TEST_P(BrokenKernels, UnwrittenStaticSharedIsNaN) {
-  const std::vector<float> values = results(Bug::kUninitialisedStatic, 64);
-  for (std::size_t i = 0; i < 64; ++i) EXPECT_EQ(std::isnan(values[i]), i == 9) << i;
+  expect_nan(Bug::kUninitialisedStatic, [](std::size_t i) { return i == 9; });
 }
 
 TEST_P(BrokenKernels, UnwrittenStaticSharedIsNaNWhateverRanBefore) {
@@ -90,17 +94,15 @@ TEST_P(BrokenKernels, UnwrittenStaticSharedIsNaNWhateverRanBefore) {
   const DeviceBuffer<float> x(counting(512)), y(512);
   ASSERT_CUDA(reverse_blocks(x.get(), y.get(), 2, stream));
   ASSERT_CUDA(cudaStreamSynchronize(stream));
-  for (int again = 0; again < 2; ++again) EXPECT_TRUE(std::isnan(results(Bug::kUninitialisedStatic, 64)[9]));
+  for (int again = 0; again < 2; ++again) EXPECT_TRUE(std::isnan(results(Bug::kUninitialisedStatic)[9]));
 }
 
 TEST_P(BrokenKernels, UnwrittenDynamicSharedIsNaN) {
-  const std::vector<float> values = results(Bug::kUninitialisedDynamic, 64);
-  for (std::size_t i = 0; i < 64; ++i) EXPECT_EQ(std::isnan(values[i]), i == 9) << i;
+  expect_nan(Bug::kUninitialisedDynamic, [](std::size_t i) { return i == 9; });
 }
 
 TEST_P(BrokenKernels, ShuffleFromAnAbsentLaneIsNaN) {
-  const std::vector<float> values = results(Bug::kAbsentSource, 64);
-  for (std::size_t i = 0; i < 64; ++i) EXPECT_EQ(std::isnan(values[i]), i % 32 < 16) << i;
+  expect_nan(Bug::kAbsentSource, [](std::size_t i) { return i % 32 < 16; });
 }
 
 TEST_P(BrokenKernels, OtherDevicesStayHealthy) {

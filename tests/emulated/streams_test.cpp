@@ -47,19 +47,24 @@ class TwoStreams {
 // Each is a program that is right `with_wait`, and returns whether its result was.
 using Program = bool (*)(TwoStreams&, bool with_wait);
 
-bool read_after_write(TwoStreams& s, bool with_wait) {
-  s.clear(s.a, s.compute);
-  s.clear(s.b, s.compute);
-  EXPECT_CUDA(cudaStreamSynchronize(s.compute));
+// Compute writes a one; comm waits, if it does, and reads it.
+bool comm_reads_one(TwoStreams& s, bool with_wait) {
   s.work(s.compute);
   s.add_one(s.a, s.compute);
   EXPECT_CUDA(cudaEventRecord(s.done, s.compute));
   if (with_wait) s.wait(s.comm, s.done);
   s.to_host(s.a, s.comm);
-  EXPECT_CUDA(cudaStreamSynchronize(s.comm));
+  s.wait(s.comm);
   const bool right = s.host[7] == 1;
   s.finish();
   return right;
+}
+
+bool read_after_write(TwoStreams& s, bool with_wait) {
+  s.clear(s.a, s.compute);
+  s.clear(s.b, s.compute);
+  s.wait(s.compute);
+  return comm_reads_one(s, with_wait);
 }
 
 bool write_after_read(TwoStreams& s, bool with_wait) {
@@ -99,17 +104,9 @@ bool host_reuses_staging(TwoStreams& s, bool with_wait) {
 bool wait_before_record(TwoStreams& s, bool with_wait) {
   s.clear(s.a, s.compute);
   EXPECT_CUDA(cudaEventRecord(s.done, s.compute));
-  EXPECT_CUDA(cudaStreamSynchronize(s.compute));
+  s.wait(s.compute);
   if (!with_wait) s.wait(s.comm, s.done);  // for what was recorded before
-  s.work(s.compute);
-  s.add_one(s.a, s.compute);
-  EXPECT_CUDA(cudaEventRecord(s.done, s.compute));
-  if (with_wait) s.wait(s.comm, s.done);
-  s.to_host(s.a, s.comm);
-  EXPECT_CUDA(cudaStreamSynchronize(s.comm));
-  const bool right = s.host[7] == 1;
-  s.finish();
-  return right;
+  return comm_reads_one(s, with_wait);
 }
 
 struct Named {

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "core/device/axis_bytes.h"
+
 namespace takt::cuda {
 
 // `num_runs` runs of `run_bytes` bytes; the next run of x starts x_pitch bytes after the last, that of y y_pitch.
@@ -17,12 +19,6 @@ struct RunCopy {
 
 // Queues the copy. Nothing is done for empty runs. x and y must not overlap.
 void copy_runs(const RunCopy& copy, cudaStream_t stream);
-
-// A tensor seen as [outer, extent, inner] around one axis, inner in bytes.
-struct AxisBytes {
-  std::int64_t outer = 1, extent = 1, inner = 1;
-  std::int64_t num_bytes() const { return outer * extent * inner; }
-};
 
 // Queues the copy of `count` elements along the axis, from number `from` of x to number `to` of y.
 void copy_slices(const void* x, const AxisBytes& x_view, std::int64_t from, void* y, const AxisBytes& y_view,

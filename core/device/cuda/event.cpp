@@ -2,17 +2,18 @@
 #include "core/device/cuda/event.h"
 
 namespace takt {
+namespace {
 
-void destroy_event(cudaEvent_t event) noexcept {
-  cudaEventDestroy(event);
-}
-
-CudaEvent::CudaEvent(EventTiming timing) {
+cudaEvent_t create_event(EventTiming timing) {
   cudaEvent_t event = nullptr;
   TAKT_CUDA(cudaEventCreateWithFlags(&event,
                                      timing == EventTiming::kOn ? cudaEventDefault : cudaEventDisableTiming));
-  event_ = Owned<cudaEvent_t, destroy_event>(event);
+  return event;
 }
+
+}  // namespace
+
+CudaEvent::CudaEvent(EventTiming timing) : CudaHandle(create_event(timing)) {}
 
 void CudaEvent::record(const CudaStream& stream) const {
   TAKT_CUDA(cudaEventRecord(get(), stream.get()));
@@ -23,10 +24,7 @@ void CudaEvent::synchronize() const {
 }
 
 bool CudaEvent::is_done() const {
-  const cudaError_t code = cudaEventQuery(get());
-  if (code == cudaErrorNotReady) return false;
-  require_cuda(code, "cudaEventQuery(event)");
-  return true;
+  return is_ready(cudaEventQuery(get()), "cudaEventQuery(event)");
 }
 
 double CudaEvent::seconds_since(const CudaEvent& earlier) const {

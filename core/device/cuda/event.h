@@ -1,9 +1,6 @@
 // CudaEvent: a point in a stream that the host can ask for or wait for. Streams that wait for each other use HandOver.
 #pragma once
 
-#include <cuda_runtime_api.h>
-
-#include "core/base/owned.h"
 #include "core/device/cuda/stream.h"
 
 namespace takt {
@@ -11,13 +8,10 @@ namespace takt {
 // Whether an event takes the time, which costs the stream a little.
 enum class EventTiming { kOff, kOn };
 
-void destroy_event(cudaEvent_t event) noexcept;
-
-class CudaEvent {
+class CudaEvent : public CudaHandle<cudaEvent_t, cudaEventDestroy> {
  public:
   explicit CudaEvent(EventTiming timing = EventTiming::kOff);
 
-  cudaEvent_t get() const { return event_.get(); }
   // Moves the event behind all that `stream` has queued.
   void record(const CudaStream& stream) const;
   // Waits on the host; returns at once if the event was never recorded. Throws what the work met.
@@ -25,9 +19,6 @@ class CudaEvent {
   bool is_done() const;
   // Time between two recorded events that are done and take the time.
   double seconds_since(const CudaEvent& earlier) const;
-
- private:
-  Owned<cudaEvent_t, destroy_event> event_;
 };
 
 }  // namespace takt
