@@ -17,6 +17,12 @@ struct Printer {
   std::string operator()(DType value) const { return std::string(name_of(value)); }
   std::string operator()(const Axis& value) const { return value.str(); }
   std::string operator()(const Dims& value) const { return to_string(value); }
+  std::string operator()(const std::vector<Dim>& value) const {
+    std::string text = "(";
+    for (const Dim& dim : value)
+      text += (text.size() > 1 ? " " : "") + dim.axis.str() + "=" + std::to_string(dim.extent);
+    return text + ")";
+  }
   std::string operator()(const AxisNames& value) const {
     std::string text = "(";
     for (const Axis& axis : value) text += (text.size() > 1 ? " " : "") + axis.str();
@@ -85,6 +91,10 @@ const AxisNames& Attrs::axes(std::string_view name) const {
 }
 const Dims& Attrs::dims(std::string_view name) const {
   return typed<Dims>(name);
+}
+
+const std::vector<Dim>& Attrs::list(std::string_view name) const {
+  return typed<std::vector<Dim>>(name);
 }
 
 std::string to_string(const Attrs& attrs) {

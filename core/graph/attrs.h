@@ -14,7 +14,8 @@
 namespace takt {
 
 // Dims are special: when a graph is spread over a mesh, their extents become local like those of the node's output.
-using Attr = std::variant<bool, std::int64_t, double, DType, Axis, std::string, AxisNames, Dims>;
+using Attr =
+    std::variant<bool, std::int64_t, double, DType, Axis, std::string, AxisNames, Dims, std::vector<Dim>>;
 
 // Copies share their entries until one of them is changed: the nodes of many layers have the same.
 class Attrs {
@@ -36,6 +37,8 @@ class Attrs {
   const Axis& axis(std::string_view name) const;
   const AxisNames& axes(std::string_view name) const;
   const Dims& dims(std::string_view name) const;
+  const std::vector<Dim>& list(
+      std::string_view name) const;  // of dimensions that are not those of one tensor
 
   // Sorted by name.
   const std::vector<Entry>& entries() const;

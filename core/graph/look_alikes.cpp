@@ -1,6 +1,7 @@
 // Values are numbered first, so that a node's look is a short list of numbers.
 #include "core/graph/look_alikes.h"
 
+#include <span>
 #include <unordered_map>
 
 #include "core/base/hash.h"
@@ -41,7 +42,9 @@ struct AttrHash {
     for (const Axis& axis : axes) hash = combined_hash(hash, axis.hash());
     return hash;
   }
-  std::uint64_t operator()(const Dims& dims) const {
+  std::uint64_t operator()(const Dims& dims) const { return of(dims); }
+  std::uint64_t operator()(const std::vector<Dim>& dims) const { return of(dims); }
+  static std::uint64_t of(std::span<const Dim> dims) {
     std::uint64_t hash = dims.size();
     for (const Dim& dim : dims)
       hash = combined_hash(combined_hash(hash, dim.axis.hash()), number(dim.extent));

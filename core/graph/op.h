@@ -169,6 +169,7 @@ struct OpDef {
   bool defers_reduction = false;
   bool needs_group = false;   // the kernel asks its group who else there is
   bool communicates = false;  // and moves data between its ranks
+  bool side_by_side = false;  // and where a node moves several tensors, they lie one after the other
   // `done`: output i is input i, in its storage, and complete: a started collective has written it.
   bool awaits = false;
   std::vector<Sample> samples = {};

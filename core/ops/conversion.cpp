@@ -9,7 +9,8 @@
 //   done            what a started collective wrote, complete   no communication, no work
 //
 // Attributes: "ranks" = n, "axis" = a (and "from" = the axis that was sharded, in all_to_all), "extent" = the extent of a
-// after all_gather, "op" = sum or max. Pieces past the end of an uneven axis are zeros.
+// after all_gather, "op" = sum or max. Pieces past the end of an uneven axis are zeros. A gather or scatter of several
+// tensors of one dtype (see bundle) has "pieces" instead: a and its extent of each. Those of bf16 are not scattered.
 // Dtypes    any; bf16 is reduced as f32 in scratch and rounded once.
 // Scratch   holds all ranks' pieces in rank order where they do not lie so in the tensor already: they do if a is the
 //           leading axis and divides evenly.
@@ -47,7 +48,7 @@ struct Cpu {
   template <class Byte, class F>
   static void for_each_piece(Byte* pieces, const WholeAndPiece& v, const F& f) {
     for (std::int64_t r = 0; r < v.ranks; ++r)
-      f(pieces + r * v.piece.num_bytes(), r * v.piece.extent,
+      f(pieces + r * v.stride, r * v.piece.extent,
         std::clamp<std::int64_t>(v.whole.extent - r * v.piece.extent, 0, v.piece.extent));
   }
   static void cut(const void* x, const WholeAndPiece& v, void* pieces, StreamHandle) {
@@ -75,8 +76,22 @@ std::vector<TensorDesc> infer_piece(const OpArgs& args) {
   return {
       with_extent(args.input(0), axis_of(args), piece(args.input(0).extent(axis_of(args)), ranks_of(args)))};
 }
+// Of one tensor, or of several in one message.
+std::vector<TensorDesc> infer_scatter(const OpArgs& args) {
+  std::vector<TensorDesc> pieces;
+  for (std::size_t i = 0; i < args.inputs.size(); ++i) {
+    const Axis axis = cut_of(args, i).axis;
+    pieces.push_back(with_extent(args.input(i), axis, piece(args.input(i).extent(axis), ranks_of(args))));
+  }
+  return pieces;
+}
 std::vector<TensorDesc> infer_gather(const OpArgs& args) {
-  return {with_extent(args.input(0), axis_of(args), args.attrs.integer("extent"))};
+  std::vector<TensorDesc> wholes;
+  for (std::size_t i = 0; i < args.inputs.size(); ++i) {
+    const Dim cut = cut_of(args, i);
+    wholes.push_back(with_extent(args.input(i), cut.axis, cut.extent));
+  }
+  return wholes;
 }
 std::vector<TensorDesc> infer_all_to_all(const OpArgs& args) {
   const Axis& from = args.attrs.axis("from");
@@ -157,13 +172,15 @@ OpDef all_gather_record() {
   return conversion(infer_gather, all_gather_kernel<Cpu>, true, gather_scratch);
 }
 OpDef all_reduce_record() {
-  return conversion(infer_same, cpu_all_reduce, true, all_reduce_scratch);
+  OpDef op = conversion(infer_same, cpu_all_reduce, true, all_reduce_scratch);
+  op.side_by_side = true;
+  return op;
 }
 OpDef all_to_all_record() {
   return conversion(infer_all_to_all, all_to_all_kernel<Cpu>, true, exchange_scratch);
 }
 OpDef reduce_scatter_record() {
-  return conversion(infer_piece, cpu_reduce_scatter, true, cpu_scatter_scratch);
+  return conversion(infer_scatter, cpu_reduce_scatter, true, cpu_scatter_scratch);
 }
 OpDef keep_on_first_record() {
   return conversion(infer_same, keep_on_first_kernel<Cpu>, false);

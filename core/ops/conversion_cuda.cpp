@@ -22,10 +22,10 @@ struct Gpu {
     copy_slices(x, x_view, from, y, y_view, 0, count, stream_of(stream));
   }
   static void cut(const void* x, const WholeAndPiece& v, void* pieces, StreamHandle stream) {
-    cut_pieces(x, v.whole, v.piece, v.ranks, pieces, stream_of(stream));
+    cut_pieces(x, v.whole, v.piece, v.ranks, v.stride, pieces, stream_of(stream));
   }
   static void join(const void* pieces, const WholeAndPiece& v, void* y, StreamHandle stream) {
-    join_pieces(pieces, v.piece, y, v.whole, v.ranks, stream_of(stream));
+    join_pieces(pieces, v.piece, v.stride, y, v.whole, v.ranks, stream_of(stream));
   }
 };
 

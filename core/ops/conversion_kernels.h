@@ -29,7 +29,38 @@ Kernel all_reduce_kernel(const KernelNode& node) {
 }
 
 template <class Device>
+Kernel bundled_gather_kernel(const KernelNode& node) {
+  return [bundle = bundle_of(node, node.outputs, node.inputs), dtype = node.input(0).dtype, name = node.name,
+          group = node.group](const KernelArgs& k) {
+    auto* send = static_cast<std::byte*>(k.scratch);
+    std::byte* receive = send + bundle.part_bytes;
+    for (std::size_t i = 0; i < bundle.tensors.size(); ++i)
+      Device::copy(k.inputs[i], send + bundle.offsets[i],
+                   static_cast<std::size_t>(bundle.tensors[i].piece.num_bytes()), k.stream);
+    group->all_gather(send, receive, bundle.num_elements, dtype, {name, k.stream});
+    for (std::size_t i = 0; i < bundle.tensors.size(); ++i)
+      Device::join(receive + bundle.offsets[i], bundle.tensors[i], k.outputs[i], k.stream);
+  };
+}
+
+template <class Device>
+Kernel bundled_scatter_kernel(const KernelNode& node) {
+  return [bundle = bundle_of(node, node.inputs, node.outputs), dtype = node.input(0).dtype,
+          op = reduce_of(node), name = node.name, group = node.group](const KernelArgs& k) {
+    auto* send = static_cast<std::byte*>(k.scratch);
+    std::byte* receive = send + bundle.ranks * bundle.part_bytes;
+    for (std::size_t i = 0; i < bundle.tensors.size(); ++i)
+      Device::cut(k.inputs[i], bundle.tensors[i], send + bundle.offsets[i], k.stream);
+    group->reduce_scatter(send, receive, bundle.num_elements, dtype, op, {name, k.stream});
+    for (std::size_t i = 0; i < bundle.tensors.size(); ++i)
+      Device::copy(receive + bundle.offsets[i], k.outputs[i],
+                   static_cast<std::size_t>(bundle.tensors[i].piece.num_bytes()), k.stream);
+  };
+}
+
+template <class Device>
 Kernel all_gather_kernel(const KernelNode& node) {
+  if (node.inputs.size() > 1) return bundled_gather_kernel<Device>(node);
   return [v = gathered(node), x = node.input(0), name = node.name, group = node.group](const KernelArgs& k) {
     void* pieces = v.direct ? k.outputs[0] : k.scratch;
     group->all_gather(k.inputs[0], pieces, static_cast<std::size_t>(x.num_elements()), x.dtype,
@@ -53,6 +84,7 @@ struct Scatter {
 
 template <class Device>
 Kernel reduce_scatter_kernel(const KernelNode& node) {
+  if (node.inputs.size() > 1) return bundled_scatter_kernel<Device>(node);
   return [scatter = Scatter<Device>{scattered(node), node.output(0), reduce_of(node)}, name = node.name,
           group = node.group](const KernelArgs& k) {
     scatter.run(k.inputs[0], k.outputs[0], k.scratch, *group, {name, k.stream});

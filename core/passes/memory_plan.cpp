@@ -126,7 +126,7 @@ void plan_persistents(const PersistentTable& table, std::span<const Graph* const
   };
   for (std::size_t p = 0; p < programs.size(); ++p)
     for (const Node& node : programs[p]->nodes())
-      if (node.op->communicates && node.inputs.size() > 1)
+      if (node.op->side_by_side && node.inputs.size() > 1)
         for (const ValueId id : node.inputs) {
           const std::size_t root = lives[p].storages[static_cast<std::size_t>(id.index)];
           place(table.at(programs[p]->values()[root].name));

@@ -81,7 +81,7 @@ void require_kernel(const Graph& graph, const Node& node, DeviceKind device) {
 }
 
 void require_adjacent(const Graph& graph, const Node& node, const ProgramMemory& memory) {
-  if (!node.op->communicates || node.inputs.size() < 2) return;
+  if (!node.op->side_by_side || node.inputs.size() < 2) return;
   for (std::size_t i = 1; i < node.outputs.size(); ++i) {
     const std::size_t before = memory.value_offsets[static_cast<std::size_t>(node.outputs[i - 1].index)],
                       here = memory.value_offsets[static_cast<std::size_t>(node.outputs[i].index)];

@@ -12,6 +12,7 @@
 #include "core/ops/builders.h"
 #include "core/passes/autodiff.h"
 #include "core/passes/bucket.h"
+#include "core/passes/bundle.h"
 #include "core/passes/join_programs.h"
 #include "core/passes/schedule.h"
 #include "optimizers/optimizer.h"
@@ -55,6 +56,7 @@ void append_backward(Graph& graph, ValueId loss) {
     const Value parameter = graph.value(parameters[i]);
     const std::string name = "grad." + parameter.name;
     const ValueId buffer = graph.persistent(name, parameter.desc, Role::kAccumulator, parameter.name);
+    graph.set_tag(graph.node(graph.value(gradients[i]).producer).tag);
     accumulate(graph, buffer, gradients[i], name + ".accumulated");
   }
 }
@@ -149,7 +151,7 @@ class PlanBuilder {
     observer_(pass, program, graph);
   }
   void add_local(std::string_view name, Graph local) {
-    local = bucket_all_reduces(std::move(local), bucket_bytes());
+    local = bundled_by_layer(bucket_all_reduces(std::move(local), bucket_bytes()));
     observe("bucket", name, local);
     Scheduled program = scheduled(std::move(local), plan_.mesh, plan_.device,
                                   {config_.overlap.extra_bytes, temporary_bytes_});

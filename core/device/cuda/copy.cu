@@ -69,9 +69,9 @@ void copy_slices(const void* x, const AxisBytes& x_view, std::int64_t from, void
 }
 
 void cut_pieces(const void* x, const AxisBytes& whole, const AxisBytes& piece, std::int64_t ranks,
-                void* pieces, cudaStream_t stream) {
+                std::int64_t stride, void* pieces, cudaStream_t stream) {
   auto* y = static_cast<std::byte*>(pieces);
-  for (std::int64_t r = 0; r < ranks; ++r, y += piece.num_bytes()) {
+  for (std::int64_t r = 0; r < ranks; ++r, y += stride) {
     const std::int64_t count = std::clamp<std::int64_t>(whole.extent - r * piece.extent, 0, piece.extent);
     if (count < piece.extent)
       TAKT_CUDA(cudaMemsetAsync(y, 0, static_cast<std::size_t>(piece.num_bytes()), stream));
@@ -79,10 +79,10 @@ void cut_pieces(const void* x, const AxisBytes& whole, const AxisBytes& piece, s
   }
 }
 
-void join_pieces(const void* pieces, const AxisBytes& piece, void* y, const AxisBytes& whole,
-                 std::int64_t ranks, cudaStream_t stream) {
+void join_pieces(const void* pieces, const AxisBytes& piece, std::int64_t stride, void* y,
+                 const AxisBytes& whole, std::int64_t ranks, cudaStream_t stream) {
   const auto* x = static_cast<const std::byte*>(pieces);
-  for (std::int64_t r = 0; r < ranks; ++r, x += piece.num_bytes()) {
+  for (std::int64_t r = 0; r < ranks; ++r, x += stride) {
     const std::int64_t count = std::clamp<std::int64_t>(whole.extent - r * piece.extent, 0, piece.extent);
     copy_slices(x, piece, 0, y, whole, r * piece.extent, count, stream);
   }

@@ -24,11 +24,12 @@ void copy_runs(const RunCopy& copy, cudaStream_t stream);
 void copy_slices(const void* x, const AxisBytes& x_view, std::int64_t from, void* y, const AxisBytes& y_view,
                  std::int64_t to, std::int64_t count, cudaStream_t stream);
 
-// Queues the cut of x into one piece a rank along the axis, one after the other; what lies past its end becomes zeros.
+// Queues the cut of x into one piece a rank along the axis, `stride` bytes from one to the next; what lies past its end
+// becomes zeros.
 void cut_pieces(const void* x, const AxisBytes& whole, const AxisBytes& piece, std::int64_t ranks,
-                void* pieces, cudaStream_t stream);
+                std::int64_t stride, void* pieces, cudaStream_t stream);
 // The opposite; padding is left out.
-void join_pieces(const void* pieces, const AxisBytes& piece, void* y, const AxisBytes& whole,
-                 std::int64_t ranks, cudaStream_t stream);
+void join_pieces(const void* pieces, const AxisBytes& piece, std::int64_t stride, void* y,
+                 const AxisBytes& whole, std::int64_t ranks, cudaStream_t stream);
 
 }  // namespace takt::cuda
