@@ -33,10 +33,14 @@ class TrainingRun {
 
   // What ranks tell each other after every step: the largest of each.
   struct StepTimes {
-    double step_s = 0, collective_s = 0, memory_bytes = 0, stop = 0, checkpoint_due = 0;
+    double step_s = 0, collective_s = 0, exposed_s = 0, memory_bytes = 0, stop = 0, checkpoint_due = 0;
   };
   struct SectionSums {
-    double forward_backward_s = 0, update_s = 0, collective_s = 0, step_s = 0;
+    double forward_backward_s = 0, update_s = 0, collective_s = 0, exposed_s = 0, step_s = 0;
+  };
+  // What a step's end has shown to be due, the same on all ranks.
+  struct Wishes {
+    bool stop = false, checkpoint = false;
   };
 
   bool is_finished() const;
@@ -49,14 +53,18 @@ class TrainingRun {
   std::int64_t units_of(const Dataset& data) const;
   void print_header();
   void describe(const CommandContext& context);
-  StepTimes share_times(const StepResult& result, double step_s);
+  StepTimes share_times(const StepResult& result);
   void report_step(const StepResult& result, const StepTimes& times);
-  void require_finite(const StepResult& result) const;
+  void require_finite(const StepResult& result);
   void train();
+  bool is_due(std::int64_t every_steps) const;
+  // Reports steps, oldest first, until only `num_left` are unfinished.
+  void report_finished(int num_left, Wishes& wishes);
   [[noreturn]] void fail_numerics(const std::string& what) const;
   void validate();
   void save();
   int finish();
+  std::vector<OpShare> op_shares();
   RunSummary summarize(int exit_code) const;
   void print_done(const RunSummary& summary, const std::vector<SectionTime>& sections);
   void export_final();
@@ -79,11 +87,11 @@ class TrainingRun {
   std::int64_t saved_step_ = -1;
   std::filesystem::path saved_directory_;  // of saved_step_; empty: none yet
   std::int64_t validated_step_ = -1;
-  StepResult last_;
   std::optional<double> last_loss_;  // of the last step, also of an earlier process; none: not known
   std::optional<Evaluation> evaluation_;
   SectionSums sums_;
-  bool is_stopped_ = false;  // on request, before the run was done; the same on all ranks
+  bool are_sections_known_ = false;  // of the steps so far; the same on all ranks
+  bool is_stopped_ = false;          // on request, before the run was done; the same on all ranks
 };
 
 }  // namespace takt

@@ -14,6 +14,7 @@
 #include "core/passes/bucket.h"
 #include "core/passes/join_programs.h"
 #include "core/passes/schedule.h"
+#include "optimizers/applied_factor.h"
 #include "optimizers/optimizer.h"
 
 namespace takt {
@@ -75,6 +76,9 @@ Graph build_update(const Graph& micro_batch, const StepConfig& config) {
     squares.push_back(sum_squares(graph, gradient, graph.value(gradient).name + ".square"));
   const ClipFactor clip =
       clip_factor(graph, add(graph, squares, "grad_norm.square"), config.grad_clip, std::string(kGradNorm));
+  const ValueId loss_of_step = scale(graph, loss, 1.0, std::string(kLossOfStep));
+  const ValueId failed = graph.persistent(std::string(kFailed), {}, Role::kDerived);
+  const ValueId factor = applied_factor(graph, clip.factor, loss_of_step, failed, "applied_factor");
   const ValueId hyper = graph.input(std::string(kHyper), {{{"hyper", 3}}, DType::kF32});
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     std::vector<ValueId> state;
@@ -82,9 +86,9 @@ Graph build_update(const Graph& micro_batch, const StepConfig& config) {
       state.push_back(graph.persistent(state_name(slot, graph.value(parameters[i]).name),
                                        graph.value(parameters[i]).desc, Role::kState,
                                        graph.value(parameters[i]).name));
-    optimizer.append(graph, config.optimizer, {parameters[i], gradients[i], hyper, clip.factor}, state);
+    optimizer.append(graph, config.optimizer, {parameters[i], gradients[i], hyper, factor}, state);
   }
-  graph.mark_output(scale(graph, loss, 1.0, std::string(kLossOfStep)));
+  graph.mark_output(loss_of_step);
   graph.mark_output(clip.norm);
   return graph;
 }
