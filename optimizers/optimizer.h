@@ -34,7 +34,8 @@ struct OptimizerDef {
   // Appends the update; state values are made by the caller, one a slot.
   void (*append)(Graph& graph, const OptimizerConfig& config, const UpdateInputs& inputs,
                  std::span<const ValueId> state);
-  const OpDef& (*op)();  // for the contract tests
+  const OpDef& (*op)();
+  const OpDef& (*op_with_copy)();  // see with_copy in elementwise_update.h
 };
 
 std::span<const OptimizerDef> optimizer_registry();

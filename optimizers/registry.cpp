@@ -10,8 +10,8 @@ namespace takt {
 
 std::span<const OptimizerDef> optimizer_registry() {
   static const std::array<OptimizerDef, 2> optimizers = {{
-      {"adamw", {"betas", "eps"}, {"adamw_m", "adamw_v"}, append_adamw, adamw_op},
-      {"sgd", {"momentum"}, {"sgd_momentum"}, append_sgd, sgd_op},
+      {"adamw", {"betas", "eps"}, {"adamw_m", "adamw_v"}, append_adamw, adamw_op, adamw_with_copy_op},
+      {"sgd", {"momentum"}, {"sgd_momentum"}, append_sgd, sgd_op, sgd_with_copy_op},
   }};
   return optimizers;
 }

@@ -15,6 +15,7 @@
 #include "core/passes/join_programs.h"
 #include "core/passes/schedule.h"
 #include "optimizers/applied_factor.h"
+#include "optimizers/copies_in_updates.h"
 #include "optimizers/optimizer.h"
 
 namespace takt {
@@ -121,17 +122,21 @@ class PlanBuilder {
 
   // Parameters and state are cut as the config says where they are updated; activations never are.
   void add(std::string_view name, const GlobalProgram& global, Shard shard) {
-    if (global.graph.nodes().empty()) return;
-    Graph local = parallelize(global, plan_.mesh, sharding_rules(shard), plan_.table);
-    observe("parallelize", name, local);
-    const bool is_of_last = name == kMicroBatch || name == kUpdate || name == kRefresh;
-    if (config_.overlap.joins_update && is_of_last)
-      last_micro_batch_ = last_micro_batch_ ? joined(*last_micro_batch_, local) : local;
-    add_local(name, std::move(local));
+    if (!global.graph.nodes().empty()) add_local(name, parallelized(name, global, shard));
+  }
+  // The update, and what refreshes copies after it. Where the update can write all of them, the step has no refresh.
+  void add_update(const GlobalProgram& update, const GlobalProgram& refresh, Shard shard) {
+    Graph local = parallelized(kUpdate, update, shard);
+    if (refresh.graph.nodes().empty()) return add_local(kUpdate, std::move(local));
+    Graph copies = parallelized(kRefresh, refresh, shard);
+    Graph both = with_copies_in_updates(joined(local, copies));
+    refreshes_ = both.nodes().size() > local.nodes().size();
+    add_local(kUpdate, refreshes_ ? std::move(local) : std::move(both));
+    add_local(kRefresh, std::move(copies));
   }
 
   StepPlan finished(std::int64_t num_micro_batches) && {
-    if (last_micro_batch_) add_local(kLastMicroBatch, std::move(*last_micro_batch_));
+    if (last_micro_batch_) add_local(kLastMicroBatch, with_copies_in_updates(*last_micro_batch_));
     if (has(kConstants)) plan_.start.push_back(run(kConstants));
     if (has(kRefresh)) plan_.start.push_back(run(kRefresh));
     plan_.step.push_back({Action::Kind::kClearAccumulators});
@@ -139,7 +144,8 @@ class PlanBuilder {
     for (int m = 0; m < last; ++m) plan_.step.push_back(run(kMicroBatch, m));
     for (const std::string_view name :
          last_micro_batch_ ? std::vector{kLastMicroBatch} : std::vector{kMicroBatch, kUpdate, kRefresh})
-      if (has(name)) plan_.step.push_back(run(name, name == kUpdate || name == kRefresh ? 0 : last));
+      if (has(name) && (name != kRefresh || refreshes_))
+        plan_.step.push_back(run(name, name == kUpdate || name == kRefresh ? 0 : last));
     plan_.evaluate = {run(kEvaluate)};
     finish(plan_, lives_);
     return std::move(plan_);
@@ -151,6 +157,14 @@ class PlanBuilder {
     if (!observer_) return;
     verify(graph, pass);
     observer_(pass, program, graph);
+  }
+  Graph parallelized(std::string_view name, const GlobalProgram& global, Shard shard) {
+    Graph local = parallelize(global, plan_.mesh, sharding_rules(shard), plan_.table);
+    observe("parallelize", name, local);
+    const bool is_of_last = name == kMicroBatch || name == kUpdate || name == kRefresh;
+    if (config_.overlap.joins_update && is_of_last)
+      last_micro_batch_ = last_micro_batch_ ? joined(*last_micro_batch_, local) : local;
+    return local;
   }
   void add_local(std::string_view name, Graph local) {
     local = bucket_all_reduces(std::move(local), bucket_bytes());
@@ -174,6 +188,7 @@ class PlanBuilder {
   const StepConfig& config_;
   const PassObserver& observer_;
   std::optional<Graph> last_micro_batch_;  // parallelized; where the update is joined to it
+  bool refreshes_ = false;                 // after an update
   std::vector<Lifetimes> lives_;           // of the plan's programs
   StepPlan plan_;
 };
@@ -239,8 +254,7 @@ StepPlan StepCompiler::compile(const Mesh& mesh, const RankDevice& device) {
   PlanBuilder builder(config_, mesh, device, observer_);
   builder.add(kMicroBatch, global.micro_batch, Shard::kNone);
   builder.add(kEvaluate, global.evaluate, Shard::kNone);
-  builder.add(kUpdate, global.update, config_.shard);
-  builder.add(kRefresh, global.refresh, config_.shard);
+  builder.add_update(global.update, global.refresh, config_.shard);
   builder.add(kConstants, global.constants, Shard::kNone);
   return std::move(builder).finished(batch.num_micro_batches);
 }
