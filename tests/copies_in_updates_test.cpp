@@ -5,8 +5,8 @@
 
 #include "collectives/local.h"
 #include "core/base/bf16.h"
+#include "core/ops/builders.h"
 #include "core/ops/op_cost.h"
-#include "core/passes/join_programs.h"
 #include "core/train/language_task.h"
 #include "core/train/trainer.h"
 #include "optimizers/optimizer.h"

@@ -66,9 +66,8 @@ TEST_F(NcclTraining, EveryGroupHasTheSettings) {
 
 // Racks of two: a data group of four is reduced inside each, then across.
 TEST_F(NcclTraining, DomainsChangeHowAndNotWhat) {
-  SmallTraining training{.step = {.global_batch = 4, .micro_batch = 1, .steps = 2, .grad_clip = 0.8},
-                         .data = 4,
-                         .num_steps = 2};
+  SmallTraining training{
+      .step = {.global_batch = 4, .micro_batch = 1, .steps = 2, .grad_clip = 0.8}, .data = 4, .num_steps = 2};
   const SmallModel model = small_mlp({.layers = 1, .embed = 8, .mlp = 10});
   const Trained plain = SmallRun(model, training, DeviceKind::kCuda)();
   const std::unique_ptr<Task> task = model.make();
