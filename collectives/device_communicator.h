@@ -48,6 +48,8 @@ class DeviceCommunicator : public Communicator {
   // Waits on the host for all that is queued on `stream`. Throws kPeer, naming a call, if a peer failed or did not come
   // within the deadline, and then waits no longer.
   virtual void wait(StreamHandle stream) = 0;
+  // The same until `is_done` says so of something that was queued.
+  virtual void wait_until(const std::function<bool()>& is_done) = 0;
 
   // Every rank of the group calls it, between steps; the GPU goes on. Throws kPeer, with both signatures and on every
   // rank, unless all have made the same calls since the last time.

@@ -208,11 +208,15 @@ void NcclCommunicator::register_memory(void* memory, std::size_t num_bytes) {
 
 void NcclCommunicator::note_launched(std::span<const Signature> calls, StreamHandle stream) {
   if (calls.empty()) return;
-  rank_->monitor().track(calls.front(), calls.size(), stream_of({.value = {}, .stream = stream}));
+  rank_->monitor().track(calls, stream_of({.value = {}, .stream = stream}));
 }
 
 void NcclCommunicator::wait(StreamHandle stream) {
   rank_->wait(stream_of({.value = {}, .stream = stream}));
+}
+
+void NcclCommunicator::wait_until(const std::function<bool()>& is_done) {
+  rank_->wait_until(is_done);
 }
 
 // Ranks may differ in calls because one of them is in trouble: its error comes first.

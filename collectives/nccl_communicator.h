@@ -34,6 +34,7 @@ class NcclCommunicator final : public SignedCommunicator<DeviceCommunicator> {
   std::vector<Signature> take_captured() override { return rank_->take_captured(); }
   void note_launched(std::span<const Signature> calls, StreamHandle stream) override;
   void wait(StreamHandle stream) override;
+  void wait_until(const std::function<bool()>& is_done) override;
   void compare_calls() override;
   void require_peers() override { rank_->monitor().require_peers(); }
   void abandon() noexcept override;

@@ -15,7 +15,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr double kShortestTick_s = 0.002, kLongestTick_s = 0.25;
-constexpr int kNumSpins = 16;  // polls before a waiting thread begins to sleep between them
+constexpr std::size_t kMostCandidates = 32;  // calls that an error names
+constexpr int kNumSpins = 16;                // polls before a waiting thread begins to sleep between them
 constexpr double kShortestPause_s = 20e-6, kLongestPause_s = 5e-3;
 
 double tick_s(const NcclSettings& settings) {
@@ -121,8 +122,8 @@ void NcclMonitor::look(double elapsed_s) {
         error = Error(
             Fault::kPeer,
             concat("rank ", run_rank_, ": ", flight_text(), " has not finished within ",
-                   settings_.call_timeout_s,
-                   " s\n  a rank of the group is lost, or has not made this call: the first error of another "
+                   settings_.call_timeout_s, " s", candidates_text(),
+                   "\n  a rank of the group is lost, or has not made this call: the first error of another "
                    "rank names the cause"));
     }
   }
@@ -154,8 +155,19 @@ void NcclMonitor::collect_flights() {
 
 std::string NcclMonitor::flight_text() const {
   const Flight& flight = flights_.front();
-  std::string text = to_string(flight.first);
-  if (flight.num_calls > 1) text += concat(", launched together with ", flight.num_calls - 1, " others,");
+  std::string text = to_string(flight.calls.front());
+  if (flight.calls.size() > 1)
+    text += concat(", launched together with ", flight.calls.size() - 1, " others,");
+  return text;
+}
+
+// Of calls that are launched together nobody can tell which have finished.
+std::string NcclMonitor::candidates_text() const {
+  const std::vector<Signature>& calls = flights_.front().calls;
+  std::string text;
+  for (std::size_t i = 1; i < std::min(calls.size(), kMostCandidates); ++i)
+    text += concat(i == 1 ? "\n  it, or one of these:" : "", "\n    ", to_string(calls[i]));
+  if (calls.size() > kMostCandidates) text += concat("\n    and ", calls.size() - kMostCandidates, " more");
   return text;
 }
 
@@ -228,28 +240,31 @@ bool NcclMonitor::is_open(const NcclConnection& connection) const {
   return connection.comm != nullptr;
 }
 
-void NcclMonitor::track(const Signature& first, std::size_t num_calls, cudaStream_t stream) {
+void NcclMonitor::track(std::span<const Signature> calls, cudaStream_t stream) {
   const std::lock_guard lock(mutex_);
   collect_flights();
   if (events_.empty()) events_.emplace_back();
   Flight flight{
-      .first = first, .num_calls = num_calls, .number = ++num_flights_, .landed = std::move(events_.back())};
+      .calls = {calls.begin(), calls.end()}, .number = ++num_flights_, .landed = std::move(events_.back())};
   events_.pop_back();
   TAKT_CUDA(cudaEventRecord(flight.landed.get(), stream));
   flights_.push_back(std::move(flight));
 }
 
 // Polls, rather than sleep in the driver, so that a stream that no abort can free does not hold the host too.
-void NcclMonitor::wait(cudaStream_t stream) {
+void NcclMonitor::wait_until(const std::function<bool()>& is_done) {
   require_peers();
-  const CudaEvent end;
-  TAKT_CUDA(cudaEventRecord(end.get(), stream));
   Backoff backoff;
   while (true) {
-    const cudaError_t code = cudaEventQuery(end.get());
+    bool done = false;
+    try {
+      done = is_done();
+    } catch (const Error&) {
+      require_peers();  // says more than what it did to the GPU
+      throw;
+    }
     require_peers();
-    if (code == cudaSuccess) return;
-    if (code != cudaErrorNotReady) require_cuda(code, "cudaEventQuery(end)");
+    if (done) return;
     backoff.pause();
   }
 }

@@ -53,10 +53,10 @@ class NcclMonitor {
   // Gives it back: the handle, or null if it was aborted.
   ncclComm_t remove(NcclConnection& connection);
 
-  // `num_calls` calls, of which `first` is one, were launched on `stream` and are to finish.
-  void track(const Signature& first, std::size_t num_calls, cudaStream_t stream);
-  // Waits for `stream`, or for all tracked calls. Throw the failure if it comes first.
-  void wait(cudaStream_t stream);
+  // These calls were launched together on `stream` and are to finish.
+  void track(std::span<const Signature> calls, cudaStream_t stream);
+  // Waits until `is_done` says so, or for all tracked calls. Throw the failure if it comes first.
+  void wait_until(const std::function<bool()>& is_done);
   void wait_for_calls();
   // The oldest call that has not finished, for reports; empty: all have.
   std::string oldest_call();
@@ -72,8 +72,7 @@ class NcclMonitor {
  private:
   // Calls that were launched together and have not been seen to finish.
   struct Flight {
-    Signature first;
-    std::size_t num_calls = 0;
+    std::vector<Signature> calls;
     std::size_t number = 0;
     CudaEvent landed;
   };
@@ -83,6 +82,7 @@ class NcclMonitor {
   std::optional<Error> error_of_connections();
   void collect_flights();
   std::string flight_text() const;
+  std::string candidates_text() const;
   [[noreturn]] void throw_failure() const;
 
   const NcclSettings& settings_;

@@ -98,16 +98,25 @@ void NcclRank::track_launched() {
     const auto begin = calls_.begin() + static_cast<std::ptrdiff_t>(i);
     if (is_capturing(stream)) captured_.push_back(calls_[i].signature);
     if (std::any_of(calls_.begin(), begin, is_on_stream) || is_capturing(stream)) continue;
-    const auto num_calls = static_cast<std::size_t>(std::count_if(begin, calls_.end(), is_on_stream));
-    monitor_.track(calls_[i].signature, num_calls, stream);
+    std::vector<Signature> together;
+    for (const NcclCall& call : calls_)
+      if (is_on_stream(call)) together.push_back(call.signature);
+    monitor_.track(together, stream);
   }
 }
 
-// What the rank waits for is shown to the watchdog, since the thread may wait as long as in a call of a CPU backend.
 void NcclRank::wait(cudaStream_t stream) {
+  monitor_.require_peers();
+  const CudaEvent end;
+  TAKT_CUDA(cudaEventRecord(end.get(), stream));
+  wait_until([&] { return end.is_done(); });
+}
+
+// What the rank waits for is shown to the watchdog, since the thread may wait as long as in a call of a CPU backend.
+void NcclRank::wait_until(const std::function<bool()>& is_done) {
   const std::string call = monitor_.oldest_call();
   log_.note_progress({.doing = call.empty() ? "the GPU" : concat("the GPU: ", call)}, true);
-  monitor_.wait(stream);
+  monitor_.wait_until(is_done);
   log_.note_progress({.doing = "queueing on the GPU"});
 }
 

@@ -50,6 +50,7 @@ class NcclRank {
   void disconnect(NcclConnection& connection) noexcept;
   void register_memory(void* memory, std::size_t num_bytes);
   void wait(cudaStream_t stream);
+  void wait_until(const std::function<bool()>& is_done);
 
  private:
   struct Memory {

@@ -61,6 +61,10 @@ std::string section_text(const SectionTime& section) {
                      percent(section.share));
 }
 
+std::string op_text(const OpShare& op) {
+  return fmt::format("{:<36}{:>7.1f}{:>10.3f}{:>8}", op.op, op.num_calls, op.time_s * 1e3, percent(op.share));
+}
+
 }  // namespace
 
 std::string header_text(const RunHeader& header) {
@@ -101,7 +105,7 @@ std::string step_text(const StepLine& line) {
   return fmt::format("{}  {}{}{:>9.1e}{:>8}{:>10}{:>7}{:>6}{:>9}{:>7}  {}", progress(line.step, line.steps),
                      real(line.loss, 6, 4), real(line.grad_norm, 8, 3), line.lr, step_time(line.step_s),
                      short_count(line.units_per_s), percent(line.mfu),
-                     fmt::format("{:.0f}%", line.comm * 100), percent(line.exposed),
+                     line.comm ? fmt::format("{:.0f}%", *line.comm * 100) : "-", percent(line.exposed),
                      fmt::format("{:.2f}G", static_cast<double>(line.memory_bytes) / 0x1p30),
                      format_duration(line.eta_s));
 }
@@ -133,6 +137,10 @@ std::string done_text(const DoneLine& line) {
   if (!line.sections.empty())
     text += "\nsection          min ms   avg ms   max ms  imbal   share        (over ranks)";
   for (const SectionTime& section : line.sections) text += '\n' + section_text(section);
+  if (!line.ops.empty())
+    text += fmt::format("\n{:<36}{:>7}{:>10}{:>8}        (of a step, mean over ranks)", "op", "calls", "ms",
+                        "share");
+  for (const OpShare& op : line.ops) text += '\n' + op_text(op);
   return text;
 }
 

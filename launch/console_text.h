@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/state/metrics.h"
+
 namespace takt {
 
 struct RunHeader {
@@ -50,8 +52,8 @@ struct StepLine {
   double step_s = 0;
   double units_per_s = 0;
   std::optional<double> mfu = {};  // fraction of the peak
-  double comm = 0;                 // fraction of the step
-  double exposed = 0;              // fraction of the step that waits for communication
+  // Fractions of the step: in collectives, and waiting for them. None where it is not measured.
+  std::optional<double> comm = {}, exposed = {};
   std::uint64_t memory_bytes = 0;  // most used, a rank
   double eta_s = 0;
 };
@@ -94,6 +96,7 @@ struct DoneLine {
   double units_per_s = 0;  // mean; 0: no step was done
   std::optional<double> mfu = {};
   std::vector<SectionTime> sections = {};
+  std::vector<OpShare> ops = {};
 };
 
 // "bits per byte" for "bits_per_byte".

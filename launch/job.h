@@ -75,6 +75,7 @@ struct GuardConfig {
 struct DeviceConfig {
   std::string backend = "auto";  // auto | cpu | cuda
   std::string matmul_choices;    // file of measured matmul algorithms; empty: the library's heuristic decides
+  bool time_ops = false;         // a table of where the time of a step goes
 };
 
 struct Job {

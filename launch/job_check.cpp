@@ -24,11 +24,20 @@ void check_schedule(const Job& job) {
                " but the kind is \"", schedule.kind, "\", which has no decay phase\n  set kind = \"wsd\"");
 }
 
+// Zero: NCCL decides.
+void check_nccl(const Job& job) {
+  const NcclSettings& nccl = job.nccl;
+  TAKT_REQUIRE(nccl.min_ctas == 0 || nccl.max_ctas == 0 || nccl.min_ctas <= nccl.max_ctas,
+               "nccl.min_ctas is ", nccl.min_ctas, " but nccl.max_ctas is ", nccl.max_ctas,
+               "\n  wanted min_ctas <= max_ctas");
+}
+
 }  // namespace
 
 void check_job(const Job& job) {
   check_data(job);
   check_schedule(job);
+  check_nccl(job);
 }
 
 }  // namespace takt

@@ -87,13 +87,15 @@ PreparedRun load(const RunOptions& options, const std::vector<std::string>& envi
 // Outside of agree(), since ranks compare what they see of their host.
 void take_gpu(PreparedRun& run, const std::vector<std::string>& environment, World& world) {
   require_same(world.comm(), run.device == DeviceKind::kCuda ? "GPUs" : "CPUs", "what computes");
+  run.executor.time_ops = run.job.device.time_ops;
   if (run.device != DeviceKind::kCuda) return;
   const GpuChoice choice =
       choose_gpu(find_cuda(), environment,
                  {.all = world.comm(), .host = world.host(), .host_number = world.host_number()});
   run.gpu = choice.gpu;
-  run.executor = {
-      .gpu = choice.gpu.ordinal, .matmul_choices = run.job.device.matmul_choices, .nccl = run.job.nccl};
+  run.executor.gpu = choice.gpu.ordinal;
+  run.executor.matmul_choices = run.job.device.matmul_choices;
+  run.executor.nccl = run.job.nccl;
   run.executor.calls = &world.calls();
   run.executor.nccl.domain = std::to_string(choice.domain);
   run.executor.nccl.call_timeout_s = 0.9 * run.job.guard.hang_timeout_s;

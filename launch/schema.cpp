@@ -106,6 +106,10 @@ Keys device_keys() {
           "GPUs: file in which the fastest algorithm of each matrix product is kept, measured once. Empty: "
           "the "
           "library's heuristic decides."),
+      flag_key(
+          "device.time_ops", [](Job & j) -> auto& { return j.device.time_ops; },
+          "Times every op: a table at the end and in summary.json. On GPUs also what the columns comm and "
+          "exposed want; steps are then a little slower."),
   };
 }
 

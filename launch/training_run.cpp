@@ -99,19 +99,35 @@ int TrainingRun::run() {
 void TrainingRun::train() {
   const Job& job = prepared_.job;
   while (trainer_.cursor().step < job.train.steps && !is_stopped_) {
-    const Clock::time_point before = Clock::now();
-    last_ = trainer_.step(*prepared_.data.train, order_);
-    const StepTimes times = share_times(last_, seconds_between(before, Clock::now()));
-    require_finite(last_);
-    last_loss_ = last_.loss;
-    report_step(last_, times);
+    trainer_.start_step(*prepared_.data.train, order_);
     const std::int64_t step = trainer_.cursor().step;
+    const bool validates = is_due(job.eval.every) || step == job.train.steps;
+    Wishes wishes{.checkpoint = is_due(job.checkpoint.every_steps)};
+    report_finished(validates || wishes.checkpoint ? 0 : trainer_.num_ahead(), wishes);
+    if (wishes.stop || wishes.checkpoint) report_finished(0, wishes);
     // After the last step only a validation is worth interrupting.
-    is_stopped_ = times.stop > 0 && (step < job.train.steps || prepared_.data.valid);
-    if ((job.eval.every > 0 && step % job.eval.every == 0) || step == job.train.steps) validate();
-    if (times.checkpoint_due > 0 || is_stopped_) save();
+    is_stopped_ = wishes.stop && (step < job.train.steps || prepared_.data.valid);
+    if (validates) validate();
+    if (wishes.checkpoint || is_stopped_) save();
   }
   if (!is_stopped_) validate();
+}
+
+// After the step that began last.
+bool TrainingRun::is_due(std::int64_t every_steps) const {
+  return every_steps > 0 && trainer_.cursor().step % every_steps == 0;
+}
+
+void TrainingRun::report_finished(int num_left, Wishes& wishes) {
+  while (trainer_.num_unfinished() > num_left) {
+    const StepResult result = trainer_.finish_step();
+    const StepTimes times = share_times(result);
+    require_finite(result);
+    last_loss_ = result.loss;
+    report_step(result, times);
+    wishes.stop = wishes.stop || times.stop > 0;
+    wishes.checkpoint = wishes.checkpoint || times.checkpoint_due > 0;
+  }
 }
 
 // An evaluation that was due at the checkpoint and interrupted: so that a stopped run leaves the same
@@ -140,26 +156,30 @@ bool TrainingRun::is_finished() const {
   });
 }
 
-TrainingRun::StepTimes TrainingRun::share_times(const StepResult& result, double step_s) {
+TrainingRun::StepTimes TrainingRun::share_times(const StepResult& result) {
   const CheckpointConfig& config = prepared_.job.checkpoint;
   const bool due =
-      (config.every_steps > 0 && trainer_.cursor().step % config.every_steps == 0) ||
-      (config.every_s > 0 && is_root() && seconds_between(last_save_, Clock::now()) > config.every_s);
-  double numbers[] = {step_s, result.collective_s, peak_memory_bytes(), stop_requested() ? 1.0 : 0.0,
-                      due ? 1.0 : 0.0};
+      config.every_s > 0 && is_root() && seconds_between(last_save_, Clock::now()) > config.every_s;
+  const StepSections sections = result.sections.value_or(StepSections{});
+  double numbers[] = {result.time_s,       sections.collective_s,        sections.exposed_s,
+                      peak_memory_bytes(), stop_requested() ? 1.0 : 0.0, due ? 1.0 : 0.0};
   world_.comm().all_reduce(numbers, std::size(numbers), DType::kF64, ReduceOp::kMax, {"step times"});
-  sums_.forward_backward_s += result.forward_backward_s;
-  sums_.update_s += result.update_s;
-  sums_.collective_s += result.collective_s;
-  sums_.step_s += step_s;
-  return {numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]};
+  sums_.forward_backward_s += sections.forward_backward_s;
+  sums_.update_s += sections.update_s;
+  sums_.collective_s += sections.collective_s;
+  sums_.exposed_s += sections.exposed_s;
+  sums_.step_s += result.time_s;
+  are_sections_known_ = result.sections.has_value();
+  return {numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]};
 }
 
-// All ranks hold the same sums, so all of them see it.
-void TrainingRun::require_finite(const StepResult& result) const {
+// All ranks hold the same sums, so all of them see it. A step that began meanwhile changes nothing, but it ends before the
+// communicators go.
+void TrainingRun::require_finite(const StepResult& result) {
   if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
-  fail_numerics(concat("step ", trainer_.cursor().step, ": loss ", result.loss, ", gradient norm ",
-                       result.grad_norm, "; this update was not applied"));
+  while (trainer_.num_unfinished() > 0) trainer_.finish_step();
+  fail_numerics(concat("step ", result.step, ": loss ", result.loss, ", gradient norm ", result.grad_norm,
+                       "; this update was not applied"));
 }
 
 void TrainingRun::fail_numerics(const std::string& what) const {
@@ -223,12 +243,14 @@ int TrainingRun::finish() {
   const bool is_new = trainer_.cursor().step == 0;  // then there is nothing to lose
   if (!is_new) save();
   const std::vector<SectionTime> sections = section_times();
+  const std::vector<OpShare> ops = op_shares();
   const int exit_code = is_stopped_ ? static_cast<int>(Fault::kStopped) : 0;
   agree(world_.comm(), [&] {
     if (!is_root()) return;
     world_.comm().note_progress({.doing = "writing the final model"});
     if (!is_stopped_) export_final();
-    const RunSummary summary = summarize(exit_code);
+    RunSummary summary = summarize(exit_code);
+    summary.ops = ops;
     write_summary(directory_.summary(), summary);
     if (is_stopped_)
       console_->print(fmt::format(

@@ -36,20 +36,27 @@ class TrainingRun {
 
   // What ranks tell each other after every step: the largest of each.
   struct StepTimes {
-    double step_s = 0, collective_s = 0, memory_bytes = 0, stop = 0, checkpoint_due = 0;
+    double step_s = 0, collective_s = 0, exposed_s = 0, memory_bytes = 0, stop = 0, checkpoint_due = 0;
   };
   struct SectionSums {
-    double forward_backward_s = 0, update_s = 0, collective_s = 0, step_s = 0;
+    double forward_backward_s = 0, update_s = 0, collective_s = 0, exposed_s = 0, step_s = 0;
+  };
+  // What a step's end has shown to be due, the same on all ranks.
+  struct Wishes {
+    bool stop = false, checkpoint = false;
   };
 
   bool is_root() const { return world_.rank() == 0; }
   bool is_finished() const;
   bool owes_validation() const;
   bool share_stop();
-  StepTimes share_times(const StepResult& result, double step_s);
-  void require_finite(const StepResult& result) const;
+  StepTimes share_times(const StepResult& result);
+  void require_finite(const StepResult& result);
   [[noreturn]] void fail_numerics(const std::string& what) const;
   void train();
+  bool is_due(std::int64_t every_steps) const;
+  // Reports steps, oldest first, until only `num_left` are unfinished.
+  void report_finished(int num_left, Wishes& wishes);
   void validate();
   void save();
   int finish();
@@ -68,6 +75,7 @@ class TrainingRun {
   void print_header();
   void report_step(const StepResult& result, const StepTimes& times);
   std::vector<SectionTime> section_times();
+  std::vector<OpShare> op_shares();
   RunSummary summarize(int exit_code) const;
   void print_done(const RunSummary& summary, const std::vector<SectionTime>& sections);
 
@@ -88,11 +96,11 @@ class TrainingRun {
   std::int64_t saved_step_ = -1;
   std::filesystem::path saved_directory_;  // of saved_step_; empty: none yet
   std::int64_t validated_step_ = -1;
-  StepResult last_;
   std::optional<double> last_loss_;  // of the last step, also of an earlier process; none: not known
   std::optional<Evaluation> evaluation_;
   SectionSums sums_;
-  bool is_stopped_ = false;  // on request, before the run was done; the same on all ranks
+  bool are_sections_known_ = false;  // of the steps so far; the same on all ranks
+  bool is_stopped_ = false;          // on request, before the run was done; the same on all ranks
 };
 
 }  // namespace takt

@@ -61,24 +61,24 @@ void TrainingRun::print_header() {
 void TrainingRun::report_step(const StepResult& result, const StepTimes& times) {
   if (!is_root()) return;
   const Job& job = prepared_.job;
-  const std::int64_t step = trainer_.cursor().step, units = prepared_.batch.samples_a_step * unit_.per_sample;
+  const std::int64_t step = result.step, units = prepared_.batch.samples_a_step * unit_.per_sample;
+  const auto measured = [&](double number) { return result.sections ? std::optional(number) : std::nullopt; };
   const double flops_a_rank = flops_a_step_ / times.step_s / world_.size();
   const auto memory_bytes = static_cast<std::uint64_t>(times.memory_bytes);
-  metrics_->write(
-      StepMetrics{.step = step,
-                  .time_s = seconds_between(start_, Clock::now()),
-                  .loss = result.loss,
-                  .grad_norm = result.grad_norm,
-                  .lr = result.lr,
-                  .unit = unit_.name,
-                  .units = trainer_.cursor().samples * unit_.per_sample,
-                  .step_ms = 1e3 * times.step_s,
-                  .units_per_s = static_cast<double>(units) / times.step_s,
-                  .tflops_per_rank = flops_a_rank / 1e12,
-                  .mfu = of_peak(flops_a_rank),
-                  .comm_ms = 1e3 * times.collective_s,
-                  .comm_exposed_ms = 1e3 * times.collective_s,  // on CPUs a collective blocks its rank
-                  .mem_peak_bytes = memory_bytes});
+  metrics_->write(StepMetrics{.step = step,
+                              .time_s = seconds_between(start_, Clock::now()),
+                              .loss = result.loss,
+                              .grad_norm = result.grad_norm,
+                              .lr = result.lr,
+                              .unit = unit_.name,
+                              .units = result.samples * unit_.per_sample,
+                              .step_ms = 1e3 * times.step_s,
+                              .units_per_s = static_cast<double>(units) / times.step_s,
+                              .tflops_per_rank = flops_a_rank / 1e12,
+                              .mfu = of_peak(flops_a_rank),
+                              .comm_ms = measured(1e3 * times.collective_s),
+                              .comm_exposed_ms = measured(1e3 * times.exposed_s),
+                              .mem_peak_bytes = memory_bytes});
   if (step != first_step_ + 1 && step % job.log.every != 0 && step != job.train.steps) return;
   const double mean_s = seconds_between(start_, Clock::now()) / static_cast<double>(step - first_step_);
   console_->print(StepLine{.step = step,
@@ -90,8 +90,8 @@ void TrainingRun::report_step(const StepResult& result, const StepTimes& times) 
                            .step_s = times.step_s,
                            .units_per_s = static_cast<double>(units) / times.step_s,
                            .mfu = of_peak(flops_a_rank),
-                           .comm = times.collective_s / times.step_s,
-                           .exposed = times.collective_s / times.step_s,
+                           .comm = measured(times.collective_s / times.step_s),
+                           .exposed = measured(times.exposed_s / times.step_s),
                            .memory_bytes = memory_bytes,
                            .eta_s = mean_s * static_cast<double>(job.train.steps - step)});
 }
@@ -103,6 +103,7 @@ std::vector<SectionTime> TrainingRun::section_times() {
   std::vector<double> all(mine.size() * static_cast<std::size_t>(world_.size()));
   world_.comm().all_gather(mine.data(), all.data(), mine.size(), DType::kF64, {"section times"});
   std::vector<SectionTime> sections;
+  if (!are_sections_known_) return sections;
   const char* names[] = {"micro-batches", "update", "comm of both"};
   for (std::size_t s = 0; s < std::size(names); ++s) {
     SectionTime section{.name = names[s], .min_s = 1e30};
@@ -118,6 +119,25 @@ std::vector<SectionTime> TrainingRun::section_times() {
     sections.push_back(section);
   }
   return sections;
+}
+
+// Ranks run the same programs, and so have the same ops.
+std::vector<OpShare> TrainingRun::op_shares() {
+  const auto steps = static_cast<double>(std::max<std::int64_t>(1, trainer_.cursor().step - first_step_));
+  std::vector<double> sums = {sums_.step_s};
+  for (const auto& [name, time] : trainer_.op_times()) sums.push_back(time.time_s);
+  world_.comm().all_reduce(sums.data(), sums.size(), DType::kF64, ReduceOp::kSum, {"op times"});
+  std::vector<OpShare> shares;
+  for (const auto& [name, time] : trainer_.op_times()) {
+    const double sum_s = sums[shares.size() + 1];
+    shares.push_back({.op = name,
+                      .num_calls = static_cast<double>(time.num_calls) / steps,
+                      .time_s = sum_s / steps / world_.size(),
+                      .share = sum_s / sums[0]});
+  }
+  std::stable_sort(shares.begin(), shares.end(),
+                   [](const OpShare& a, const OpShare& b) { return a.time_s > b.time_s; });
+  return shares;
 }
 
 RunSummary TrainingRun::summarize(int exit_code) const {
@@ -160,7 +180,8 @@ void TrainingRun::print_done(const RunSummary& summary, const std::vector<Sectio
                            .valid_loss = summary.valid_loss,
                            .units_per_s = summary.units_per_s,
                            .mfu = of_peak(summary.units_per_s / units_a_step * flops_a_step_ / world_.size()),
-                           .sections = sections});
+                           .sections = sections,
+                           .ops = summary.ops});
   for (const auto& [name, number] : summary.valid_figures)
     console_->print(fmt::format("validation {:.5g} {}", number, words_of(name)));
 }

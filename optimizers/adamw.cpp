@@ -38,18 +38,21 @@ void reference(const OpArgs& args, std::span<const Array* const> in, std::span<A
     out[1].data[i] = m;
     out[2].data[i] = v;
   }
+  if (out.size() > 3) out[3].data = out[0].data;
 }
 
 Kernel cpu(const KernelNode& node) {
   const Constants c(node);
   const auto beta1 = static_cast<float>(c.beta1), beta2 = static_cast<float>(c.beta2),
              eps = static_cast<float>(c.eps), decay = static_cast<float>(c.decay);
-  return [=, n = node.input(0).num_elements(), threads = node.num_threads](const KernelArgs& k) {
+  return [=, copies = node.outputs.size() > 3, n = node.input(0).num_elements(),
+          threads = node.num_threads](const KernelArgs& k) {
     const float* hyper = k.input<float>(4);
     const float lr = hyper[0], c1 = hyper[1], c2 = hyper[2], factor = k.input<float>(5)[0];
     if (!std::isfinite(factor)) return;
     const float* grad = k.input<float>(1);
     float *p = k.output<float>(0), *m = k.output<float>(1), *v = k.output<float>(2);
+    BF16* copy = copies ? k.output<BF16>(3) : nullptr;
     parallel_blocks(threads, n, [=](std::int64_t first, std::int64_t last) {
       for (std::int64_t i = first; i < last; ++i) {
         const float g = factor * grad[i];
@@ -57,6 +60,7 @@ Kernel cpu(const KernelNode& node) {
         v[i] = beta2 * v[i] + (1.0f - beta2) * g * g;
         p[i] -= lr * (m[i] * c1 / (std::sqrt(v[i] * c2) + eps) + decay * p[i]);
       }
+      write_copy(p, copy, first, last);
     });
   };
 }
@@ -83,6 +87,11 @@ const OpDef& adamw_op() {
                            .cuda = TAKT_CUDA_KERNEL(adamw),
                            .in_place = {{0, 0}, {1, 2}, {2, 3}},
                            .samples = {{.name = "one step", .build = build_sample}}};
+  return op;
+}
+
+const OpDef& adamw_with_copy_op() {
+  static const OpDef op = with_copy(adamw_op());
   return op;
 }
 

@@ -6,6 +6,7 @@
 namespace takt {
 
 const OpDef& adamw_op();
+const OpDef& adamw_with_copy_op();
 // state: m, v.
 void append_adamw(Graph& graph, const OptimizerConfig& config, std::span<const UpdateInputs> parameters);
 

@@ -15,21 +15,29 @@ namespace takt {
 
 std::span<const OptimizerDef> optimizer_registry() {
   static const std::array<OptimizerDef, 5> optimizers = {{
-      {"adamw", {"betas", "eps"}, {"adamw_m", "adamw_v"}, nullptr, append_adamw, {&adamw_op()}},
+      {"adamw",
+       {"betas", "eps"},
+       {"adamw_m", "adamw_v"},
+       nullptr,
+       append_adamw,
+       {&adamw_op()},
+       &adamw_with_copy_op()},
       {"lamb",
        {"betas", "eps"},
        {"lamb_m", "lamb_v"},
        lamb_takes,
        append_lamb,
-       {&lamb_direction_op(), &lamb_op()}},
-      {"lion", {"lion_betas"}, {"lion_m"}, nullptr, append_lion, {&lion_op()}},
+       {&lamb_direction_op(), &lamb_op()},
+       nullptr},
+      {"lion", {"lion_betas"}, {"lion_m"}, nullptr, append_lion, {&lion_op()}, nullptr},
       {"muon",
        {"betas", "eps", "muon_momentum"},
        {"muon_momentum"},
        muon_takes,
        append_muon,
-       {&muon_direction_op(), &normalize_matrices_op(), &weighted_sum_op(), &muon_op()}},
-      {"sgd", {"momentum"}, {"sgd_momentum"}, nullptr, append_sgd, {&sgd_op()}},
+       {&muon_direction_op(), &normalize_matrices_op(), &weighted_sum_op(), &muon_op()},
+       nullptr},
+      {"sgd", {"momentum"}, {"sgd_momentum"}, nullptr, append_sgd, {&sgd_op()}, &sgd_with_copy_op()},
   }};
   return optimizers;
 }

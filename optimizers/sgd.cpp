@@ -23,21 +23,25 @@ void reference(const OpArgs& args, std::span<const Array* const> in, std::span<A
     out[0].data[i] = in[0]->data[i] - lr * (u + decay * in[0]->data[i]);
     out[1].data[i] = u;
   }
+  if (out.size() > 2) out[2].data = out[0].data;
 }
 
 Kernel cpu(const KernelNode& node) {
   const auto momentum = static_cast<float>(node.attrs.number("momentum")),
              decay = static_cast<float>(node.attrs.number("decay"));
-  return [=, n = node.input(0).num_elements(), threads = node.num_threads](const KernelArgs& k) {
+  return [=, copies = node.outputs.size() > 2, n = node.input(0).num_elements(),
+          threads = node.num_threads](const KernelArgs& k) {
     const float lr = k.input<float>(3)[0], factor = k.input<float>(4)[0];
     if (!std::isfinite(factor)) return;
     const float* grad = k.input<float>(1);
     float *p = k.output<float>(0), *u = k.output<float>(1);
+    BF16* copy = copies ? k.output<BF16>(2) : nullptr;
     parallel_blocks(threads, n, [=](std::int64_t first, std::int64_t last) {
       for (std::int64_t i = first; i < last; ++i) {
         u[i] = momentum * u[i] + factor * grad[i];
         p[i] -= lr * (u[i] + decay * p[i]);
       }
+      write_copy(p, copy, first, last);
     });
   };
 }
@@ -61,6 +65,11 @@ const OpDef& sgd_op() {
                            .cuda = TAKT_CUDA_KERNEL(sgd),
                            .in_place = {{0, 0}, {1, 2}},
                            .samples = {{.name = "one step", .build = build_sample}}};
+  return op;
+}
+
+const OpDef& sgd_with_copy_op() {
+  static const OpDef op = with_copy(sgd_op());
   return op;
 }
 

@@ -6,6 +6,7 @@
 namespace takt {
 
 const OpDef& sgd_op();
+const OpDef& sgd_with_copy_op();
 // state: momentum.
 void append_sgd(Graph& graph, const OptimizerConfig& config, std::span<const UpdateInputs> parameters);
 

@@ -158,10 +158,10 @@ class EndToEnd(unittest.TestCase):
         command = [TAKT, "data", "build", "--text", "tiny.txt", "--out", "tiny", "--vocab", "300"]
         subprocess.run(command, cwd=cls.dir, env=environment(), check=True, timeout=DEADLINE_S, capture_output=True)
 
-    def start(self, *words, ranks=0, **variables):
-        """Starts takt: one process without a launcher, or `ranks` under mpirun."""
-        launcher = [MPIEXEC, "--oversubscribe", "-np", str(ranks)] if ranks else []
-        process = subprocess.Popen([*launcher, TAKT, *words], cwd=self.dir, env=environment(**variables), text=True,
+    def start(self, *words, ranks=0, launcher=(), **variables):
+        """Starts takt: one process without a launcher, or `ranks` under mpirun, with these words of its own."""
+        mpirun = [MPIEXEC, "--oversubscribe", *launcher, "-np", str(ranks)] if ranks else []
+        process = subprocess.Popen([*mpirun, TAKT, *words], cwd=self.dir, env=environment(**variables), text=True,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(self.end, process)
         return process

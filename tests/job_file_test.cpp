@@ -53,6 +53,17 @@ TEST(JobFile, TheExampleLoadsAndFits) {
   EXPECT_EQ(loaded.job.data.train, std::vector<std::string>{"data/kjv.train.bin"});
 }
 
+TEST(JobFile, FewestAndMostMultiprocessorsMustFit) {
+  const auto check = [](std::vector<std::string> sets) {
+    sets.push_back("data.train=a.bin");
+    return error_of([&] { check_job(parsed("", {.sets = sets}).job); });
+  };
+  EXPECT_EQ(check({"nccl.min_ctas=4", "nccl.max_ctas=4"}), "no error");
+  EXPECT_EQ(check({"nccl.min_ctas=4"}), "no error");
+  EXPECT_EQ(check({"nccl.min_ctas=5", "nccl.max_ctas=4"}),
+            "nccl.min_ctas is 5 but nccl.max_ctas is 4\n  wanted min_ctas <= max_ctas");
+}
+
 TEST(JobFile, LaterSourcesOverrideEarlierOnes) {
   const std::string_view file = "[train]\nsteps = 1\n";
   EXPECT_EQ(parsed(file).job.train.steps, 1);

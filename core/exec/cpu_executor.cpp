@@ -24,7 +24,7 @@ void CpuExecutor::FreeArena::operator()(std::byte* arena) const {
   std::free(arena);
 }
 
-CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, MeshGroups groups)
+CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, MeshGroups groups, bool time_ops)
     : Executor(plan, rank), groups_(std::move(groups)) {
   const std::size_t num_bytes = std::max(plan.arena.num_bytes(), kArenaAlignment);
   arena_.reset(static_cast<std::byte*>(std::aligned_alloc(kArenaAlignment, aligned(num_bytes))));
@@ -33,11 +33,15 @@ CpuExecutor::CpuExecutor(const StepPlan& plan, int rank, MeshGroups groups)
   // Padding must be zero, and every page is there before the first step.
   std::memset(arena_.get(), 0, num_bytes);
   set_cpu_threads(plan.device.num_threads);
+  times_.are_known = true;
   for (std::size_t p = 0; p < plan.programs.size(); ++p) {
     std::vector<Call>& calls = programs_.emplace_back();
     const std::vector<Node>& nodes = plan.programs[p].graph.nodes();
-    for (std::size_t n = 0; n < nodes.size(); ++n)
-      if (!nodes[n].op->awaits) calls.push_back(prepare(p, n));  // a started collective is done on return
+    for (std::size_t n = 0; n < nodes.size(); ++n) {
+      if (nodes[n].op->awaits) continue;  // a started collective is done on return
+      calls.push_back(prepare(p, n));
+      if (time_ops) calls.back().time = time_of(plan.programs[p].graph, nodes[n]);
+    }
   }
 }
 
@@ -74,11 +78,20 @@ void CpuExecutor::run_program(const Action& action) {
   const auto slot = static_cast<std::size_t>(action.micro_batch % kInputSlots);
   last_program_ = static_cast<std::size_t>(action.program);
   for (const Call& call : programs_.at(last_program_)) {
-    const Clock::time_point start = call.communicates ? Clock::now() : Clock::time_point();
+    const bool is_timed = call.communicates || call.time != nullptr;
+    const Clock::time_point start = is_timed ? Clock::now() : Clock::time_point();
     call.kernel({.inputs = call.inputs[slot], .outputs = call.outputs, .scratch = call.scratch});
     for (const Padding& padding : call.padding) clear(padding);
-    if (call.communicates) collective_time_s_ += std::chrono::duration<double>(Clock::now() - start).count();
+    if (is_timed) time(call, std::chrono::duration<double>(Clock::now() - start).count());
   }
+}
+
+// A collective blocks its rank, so that all of its time is exposed.
+void CpuExecutor::time(const Call& call, double time_s) {
+  if (call.communicates) times_.exposed_s = times_.collective_s += time_s;
+  if (call.time == nullptr) return;
+  ++call.time->num_calls;
+  call.time->time_s += time_s;
 }
 
 void CpuExecutor::clear_accumulators() {

@@ -14,7 +14,7 @@ namespace takt {
 class CpuExecutor final : public Executor {
  public:
   // Every rank of the mesh creates its own, with the groups of its nodes.
-  explicit CpuExecutor(const StepPlan& plan, int rank = 0, MeshGroups groups = {});
+  explicit CpuExecutor(const StepPlan& plan, int rank = 0, MeshGroups groups = {}, bool time_ops = false);
   ~CpuExecutor() override;
 
   using Executor::run;
@@ -26,8 +26,6 @@ class CpuExecutor final : public Executor {
   // Output number `number` of a program, as it was last computed: f32.
   std::span<const float> output(std::size_t program, std::size_t number) const;
   std::span<std::byte> host_view(std::string_view name, int micro_batch = 0) override;
-  double collective_time_s() const override { return collective_time_s_; }
-  void reset_times() override { collective_time_s_ = 0; }
 
  private:
   // A node, ready to run.
@@ -37,10 +35,12 @@ class CpuExecutor final : public Executor {
     std::vector<void*> outputs;
     void* scratch = nullptr;
     bool communicates = false;
+    OpTime* time = nullptr;  // null: not asked for
     std::vector<Padding> padding = {};
   };
   std::byte* storage(std::string_view name, std::size_t first, std::size_t num_bytes, int micro_batch) const;
   Call prepare(std::size_t program, std::size_t node) const;
+  void time(const Call& call, double time_s);
   void run_program(const Action& action);
   void clear_accumulators();
 
@@ -51,7 +51,6 @@ class CpuExecutor final : public Executor {
   std::unique_ptr<std::byte, FreeArena> arena_;
   std::vector<std::vector<Call>> programs_;
   std::size_t last_program_ = 0;  // that ran
-  double collective_time_s_ = 0;
 };
 
 }  // namespace takt

@@ -39,6 +39,7 @@ std::unique_ptr<Communicator> connect(Communicator& world, CallLog& calls, const
 
 CudaExecutor::CudaExecutor(const StepPlan& plan, Communicator& world, const CudaExecutorOptions& options)
     : Executor(plan, world.rank()),
+      time_ops_(options.time_ops),
       streams_(streams_of(plan)),
       context_(options_of(options, streams_)),
       gpus_(connect(world, options.calls != nullptr ? *options.calls : own_calls_, options.nccl)),
@@ -46,6 +47,7 @@ CudaExecutor::CudaExecutor(const StepPlan& plan, Communicator& world, const Cuda
       arena_(std::max(plan.arena.num_bytes(), kArenaAlignment),
              gpus_ ? ArenaKind::kRegistrable : ArenaKind::kPlain, context_.compute_stream()) {
   TAKT_ASSERT(plan.device.kind == DeviceKind::kCuda, "a plan for another device is run on a GPU");
+  times_.are_known = time_ops_;
   connect_groups();
   for (std::size_t p = 0; p < plan.programs.size(); ++p) prepare_program(p);
   prepare_inputs();
@@ -79,6 +81,8 @@ void CudaExecutor::prepare_program(std::size_t program) {
     Call call{
         .kernel = {}, .name = node.name, .inputs = {}, .outputs = {}, .stream = streams_.at(node.stream)};
     // Calls are numbered as nodes are, so that a done finds its start.
+    call.communicates = node.op->communicates;
+    if (time_ops_) call.timer = Timer{.time = time_of(graph, node), .phase = node.tag.phase};
     if (node.op->awaits) call.awaits = graph.value(node.inputs[0]).producer.index;
     KernelNode view = kernel_node(graph, node, groups_);
     view.cuda = &context_;
@@ -125,7 +129,9 @@ void CudaExecutor::queue(const Program& program, std::size_t slot) {
     const NvtxRange range(call.name.c_str());
     if (call.awaits >= 0) {
       HandOver& results = started.at(static_cast<std::size_t>(call.awaits));
+      if (call.timer) call.timer->begin.record_at_launch(compute);
       results.take(compute);
+      if (call.timer) call.timer->end.record_at_launch(compute);
       num_waits_ += results.num_waits();
       continue;
     }
@@ -136,17 +142,37 @@ void CudaExecutor::queue(const Program& program, std::size_t slot) {
       operands.take(stream);
       num_waits_ += operands.num_waits();
     }
-    for_node(call.name, [&] {
-      call.kernel({.inputs = call.inputs[slot],
-                   .outputs = call.outputs,
-                   .scratch = call.scratch,
-                   .stream = stream.get()});
-      for (const Padding& p : call.padding)
-        TAKT_CUDA(
-            cudaMemset2DAsync(p.data + p.first, p.columns, 0, p.columns - p.first, p.rows, stream.get()));
-    });
+    if (call.timer) call.timer->begin.record_at_launch(stream);
+    queue_call(call, slot);
+    if (call.timer) call.timer->end.record_at_launch(stream);
     if (call.stream != 0) started.emplace(c, HandOver(call.name)).first->second.give(stream);
   }
+}
+
+void CudaExecutor::queue_call(const Call& call, std::size_t slot) {
+  const cudaStream_t stream = context_.stream(call.stream).get();
+  for_node(call.name, [&] {
+    call.kernel(
+        {.inputs = call.inputs[slot], .outputs = call.outputs, .scratch = call.scratch, .stream = stream});
+    for (const Padding& p : call.padding)
+      TAKT_CUDA(cudaMemset2DAsync(p.data + p.first, p.columns, 0, p.columns - p.first, p.rows, stream));
+  });
+}
+
+void CudaExecutor::add_times(const Program& program) {
+  wait();
+  for (const Call& call : program.calls) add_time(call);
+}
+
+// What runs on another stream is no part of a phase, but the wait for it is. A collective on the computing stream is both.
+void CudaExecutor::add_time(const Call& call) {
+  const double time_s = call.timer->end.seconds_since(call.timer->begin);
+  ++call.timer->time->num_calls;
+  call.timer->time->time_s += time_s;
+  if (call.communicates) times_.collective_s += time_s;
+  if (call.stream != 0) return;
+  if (call.communicates || call.awaits >= 0) times_.exposed_s += time_s;
+  (call.timer->phase == Phase::kUpdate ? times_.update_s : times_.forward_backward_s) += time_s;
 }
 
 void CudaExecutor::run(const Action& action) {
@@ -170,6 +196,7 @@ void CudaExecutor::run_program(const Action& action) {
   if (gpus_) gpus()->note_launched(program.collectives, context_.compute_stream().get());
   for (const std::string& name : program.inputs)
     input(name, action.micro_batch).end_use(context_.compute_stream());
+  if (time_ops_) add_times(program);
 }
 
 // Ranks compare what they have recorded before any of it runs, so that calls that do not fit never meet on the GPUs.
@@ -220,6 +247,25 @@ void CudaExecutor::write(std::string_view name, std::span<const std::byte> bytes
 
 void CudaExecutor::read(std::string_view name, std::span<std::byte> bytes) const {
   read_part(name, 0, bytes);
+}
+
+void CudaExecutor::start_read(std::span<const std::string_view> outputs, std::size_t slot) {
+  std::vector<std::span<const std::byte>> pieces;
+  std::size_t num_bytes = 0;
+  for (const std::string_view name : outputs) {
+    const std::size_t bytes = plan_.locate(name, last_program_).desc.num_bytes();
+    pieces.emplace_back(storage(name, 0, bytes), bytes);
+    num_bytes += bytes;
+  }
+  std::optional<ReadBack>& reading = readings_.at(slot);
+  if (!reading) reading.emplace(num_bytes);
+  reading->queue(pieces, context_.compute_stream());
+}
+
+std::span<const std::byte> CudaExecutor::finish_read(std::size_t slot) {
+  const ReadBack& reading = readings_.at(slot).value();
+  if (gpus_) gpus()->wait_until([&] { return reading.is_done(); });
+  return reading.wait();
 }
 
 void CudaExecutor::write_part(std::string_view name, std::size_t first, std::span<const std::byte> bytes) {

@@ -24,6 +24,12 @@ KernelNode Executor::kernel_node(const Graph& graph, const Node& node, const Mes
   return view;
 }
 
+OpTime* Executor::time_of(const Graph& graph, const Node& node) {
+  const Node& timed = node.op->awaits ? graph.node(graph.value(node.inputs[0]).producer) : node;
+  const std::string mesh_axes = timed.mesh_axes.empty() ? "" : concat("<", to_string(timed.mesh_axes), ">");
+  return &times_.ops[concat(node.op->awaits ? "wait for " : "", timed.op->name, mesh_axes)];
+}
+
 std::vector<Padding> Executor::padding_of_outputs(std::byte* arena, std::size_t program,
                                                   const Node& node) const {
   std::vector<Padding> all;
@@ -32,6 +38,25 @@ std::vector<Padding> Executor::padding_of_outputs(std::byte* arena, std::size_t 
                                              address(arena, program, id), plan_.mesh, coordinates()))
       all.push_back(padding);
   return all;
+}
+
+void Executor::start_read(std::span<const std::string_view> outputs, std::size_t slot) {
+  std::vector<std::byte>& bytes = readings_.at(slot);
+  bytes.clear();
+  for (const std::string_view name : outputs) {
+    const std::size_t first = bytes.size();
+    bytes.resize(first + plan_.locate(name).desc.num_bytes());
+    read(name, std::span(bytes).subspan(first));
+  }
+}
+
+std::span<const std::byte> Executor::finish_read(std::size_t slot) {
+  return readings_.at(slot);
+}
+
+void Executor::reset_times() {
+  times_.forward_backward_s = times_.update_s = times_.collective_s = times_.exposed_s = 0;
+  for (auto& [name, time] : times_.ops) time = {};
 }
 
 Snapshot Executor::snapshot() const {

@@ -1,7 +1,9 @@
 // Executor: runs one rank's part of a StepPlan on one kind of device.
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <span>
 #include <string>
@@ -17,13 +19,34 @@ namespace takt {
 // The saved values of a rank (parameters and state) as they were at one moment, by name.
 using Snapshot = std::map<std::string, std::vector<std::byte>>;
 
+inline constexpr std::size_t kReadSlots = 2;  // readings that may be under way at once
+
+// The executions of one kind of node, all of them together.
+struct OpTime {
+  std::int64_t num_calls = 0;
+  double time_s = 0;
+};
+
+// Where the time of a rank's programs went.
+struct ExecutionTimes {
+  bool are_known =
+      false;  // of a GPU only where ExecutorOptions::time_ops asks for it: it runs beside the host
+  double forward_backward_s = 0,
+         update_s = 0;      // by the phase of nodes, waits for collectives included; of a GPU
+  double collective_s = 0;  // from a collective's start to its end
+  double exposed_s = 0;     // of that, while the rank computed nothing
+  // By name, "all_reduce<data>"; where asked for. What runs beside the computation has its own time, and what the
+  // computation waited for it is "wait for all_reduce<data>".
+  std::map<std::string, OpTime> ops = {};
+};
+
 // Created once a run, on every rank of the mesh; nothing of ours is allocated in run(). Values are row-major and local,
 // padding included; the padding of persistent values is zero.
 class Executor {
  public:
   virtual ~Executor() = default;
 
-  // Every rank runs the same actions in the same order; done on return.
+  // Every rank runs the same actions in the same order; done on return, or queued where runs_beside_host().
   virtual void run(const Action& action) = 0;
   void run(std::span<const Action> actions);
 
@@ -40,9 +63,16 @@ class Executor {
   // Copies parameters and state, so that training can go on while they are saved.
   Snapshot snapshot() const;
 
-  // Time spent in collectives since reset_times().
-  virtual double collective_time_s() const = 0;
-  virtual void reset_times() = 0;
+  // As read(), but the host need not wait: begins to read outputs of the program that ran last, which nothing that is run
+  // later changes. finish_read gives them, one behind the other, until the next start_read in the same slot.
+  virtual void start_read(std::span<const std::string_view> outputs, std::size_t slot);
+  virtual std::span<const std::byte> finish_read(std::size_t slot);
+  // Whether programs go on while the host does something else: then results are better asked for one step late.
+  virtual bool runs_beside_host() const { return false; }
+
+  // Since reset_times().
+  const ExecutionTimes& times() const { return times_; }
+  void reset_times();
 
   const StepPlan& plan() const { return plan_; }
   const std::vector<int>& coordinates() const { return coordinates_; }
@@ -55,13 +85,17 @@ class Executor {
   std::byte* address(std::byte* arena, std::size_t program, ValueId value, std::size_t slot = 0) const;
   // A node as its kernel is prepared, but for what the device adds.
   KernelNode kernel_node(const Graph& graph, const Node& node, const MeshGroups& groups) const;
+  // What a node is timed as. Stays where it is.
+  OpTime* time_of(const Graph& graph, const Node& node);
   // Of all outputs of a node.
   std::vector<Padding> padding_of_outputs(std::byte* arena, std::size_t program, const Node& node) const;
 
   const StepPlan& plan_;
+  ExecutionTimes times_;
 
  private:
   std::vector<int> coordinates_;
+  std::array<std::vector<std::byte>, kReadSlots> readings_;
 };
 
 // The storage of a value of elements of type T, where the host reaches it.

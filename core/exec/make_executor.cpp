@@ -12,8 +12,9 @@
 namespace takt {
 namespace {
 
-std::unique_ptr<Executor> make_cpu(const StepPlan& plan, Communicator& world, const ExecutorOptions&) {
-  return std::make_unique<CpuExecutor>(plan, world.rank(), MeshGroups(plan, world));
+std::unique_ptr<Executor> make_cpu(const StepPlan& plan, Communicator& world,
+                                   const ExecutorOptions& options) {
+  return std::make_unique<CpuExecutor>(plan, world.rank(), MeshGroups(plan, world), options.time_ops);
 }
 
 std::unique_ptr<Executor> make_cuda([[maybe_unused]] const StepPlan& plan,
@@ -24,6 +25,7 @@ std::unique_ptr<Executor> make_cuda([[maybe_unused]] const StepPlan& plan,
                                         CudaExecutorOptions{.gpu = options.gpu,
                                                             .matmul_choices = options.matmul_choices,
                                                             .nccl = options.nccl,
+                                                            .time_ops = options.time_ops,
                                                             .calls = options.calls});
 #else
   fail(Fault::kConfig, "this build runs no plan on GPUs\n  configure with -DTAKT_CUDA=ON and build again");

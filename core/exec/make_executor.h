@@ -17,6 +17,7 @@ struct ExecutorOptions {
   std::string matmul_choices =
       {};  // file of measured matmul algorithms; empty: the library's heuristic decides
   NcclSettings nccl = {};
+  bool time_ops = false;     // every node is timed: see ExecutionTimes
   CallLog* calls = nullptr;  // where the watchdog sees the calls between GPUs; null: nobody watches
 };
 

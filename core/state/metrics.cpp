@@ -80,8 +80,8 @@ void MetricsWriter::write(const StepMetrics& metrics) {
                        {metrics.unit + "_per_s", metrics.units_per_s},
                        {"tflops_per_rank", metrics.tflops_per_rank}};
   add(line, "mfu", metrics.mfu);
-  line["comm_ms"] = metrics.comm_ms;
-  line["comm_exposed_ms"] = metrics.comm_exposed_ms;
+  add(line, "comm_ms", metrics.comm_ms);
+  add(line, "comm_exposed_ms", metrics.comm_exposed_ms);
   line["mem_peak_bytes"] = metrics.mem_peak_bytes;
   write_line(line.dump());
 }
@@ -123,6 +123,9 @@ void write_summary(const path& path, const RunSummary& summary) {
   text[summary.unit + "_per_s"] = summary.units_per_s;
   text["ranks"] = summary.ranks;
   text["mesh"] = summary.mesh;
+  for (const OpShare& op : summary.ops)
+    text["ops"].push_back(
+        {{"op", op.op}, {"calls", op.num_calls}, {"ms", 1e3 * op.time_s}, {"share", op.share}});
   text["exit"] = summary.exit;
   write_file_atomically(path, text.dump(2) + "\n");
 }

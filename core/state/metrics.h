@@ -24,9 +24,8 @@ struct StepMetrics {
   double step_ms = 0;
   double units_per_s = 0;
   double tflops_per_rank = 0;
-  std::optional<double> mfu = {};  // 0 to 1; none where the peak is not known
-  double comm_ms = 0;
-  double comm_exposed_ms = 0;
+  std::optional<double> mfu = {};                            // 0 to 1; none where the peak is not known
+  std::optional<double> comm_ms = {}, comm_exposed_ms = {};  // none where it is not measured
   std::uint64_t mem_peak_bytes = 0;
 };
 
@@ -55,6 +54,14 @@ class MetricsWriter {
 // The number that a file of metrics has for a step under a key, such as "loss"; nullopt where it has none.
 std::optional<double> number_of_step(const std::filesystem::path& path, std::int64_t step, const char* key);
 
+// All uses of an op in a step, of a rank: the mean over steps and ranks.
+struct OpShare {
+  std::string op;  // "all_reduce<data>"
+  double num_calls = 0;
+  double time_s = 0;
+  double share = 0;  // of the step
+};
+
 struct RunSummary {
   std::string name;
   std::int64_t steps = 0;
@@ -66,8 +73,9 @@ struct RunSummary {
   std::vector<std::pair<std::string, double>> valid_figures = {};  // "valid_" + name
   double units_per_s = 0;                                          // mean
   int ranks = 1;
-  std::string mesh = {};  // "data=4 tensor=2"
-  int exit = 0;           // the exit code
+  std::string mesh = {};          // "data=4 tensor=2"
+  std::vector<OpShare> ops = {};  // where they were timed, the longest first
+  int exit = 0;                   // the exit code
 };
 void write_summary(const std::filesystem::path& path, const RunSummary& summary);
 

@@ -15,6 +15,8 @@
 #include "core/passes/bundle.h"
 #include "core/passes/join_programs.h"
 #include "core/passes/schedule.h"
+#include "optimizers/applied_factor.h"
+#include "optimizers/copies_in_updates.h"
 #include "optimizers/optimizer.h"
 
 namespace takt {
@@ -81,13 +83,16 @@ Graph build_update(const Graph& micro_batch, const StepConfig& config) {
     squares.push_back(sum_squares(graph, in.gradient, graph.value(in.gradient).name + ".square"));
   const ClipFactor clip =
       clip_factor(graph, add(graph, squares, "grad_norm.square"), config.grad_clip, std::string(kGradNorm));
+  const ValueId loss_of_step = scale(graph, loss, 1.0, std::string(kLossOfStep));
+  const ValueId failed = graph.persistent(std::string(kFailed), {}, Role::kDerived);
+  const ValueId factor = applied_factor(graph, clip.factor, loss_of_step, failed, "applied_factor");
   const ValueId hyper = graph.input(std::string(kHyper), {{{"hyper", 3}}, DType::kF32});
   for (UpdateInputs& in : parameters) {
     in.hyper = hyper;
-    in.factor = clip.factor;
+    in.factor = factor;
   }
   append_updates(graph, config.optimizer, std::move(parameters));
-  graph.mark_output(scale(graph, loss, 1.0, std::string(kLossOfStep)));
+  graph.mark_output(loss_of_step);
   graph.mark_output(clip.norm);
   return graph;
 }
@@ -119,17 +124,21 @@ class PlanBuilder {
       : config_(config), observer_(observer), plan_{.mesh = mesh, .device = device} {}
 
   void add(std::string_view name, const GlobalProgram& global, const ShardingRules& rules) {
-    if (global.graph.nodes().empty()) return;
-    Graph local = parallelize(global, plan_.mesh, rules, plan_.table);
-    observe("parallelize", name, local);
-    const bool is_of_last = name == kMicroBatch || name == kUpdate || name == kRefresh;
-    if (config_.overlap.joins_update && is_of_last)
-      last_micro_batch_ = last_micro_batch_ ? joined(*last_micro_batch_, local) : local;
-    add_local(name, std::move(local));
+    if (!global.graph.nodes().empty()) add_local(name, parallelized(name, global, rules));
+  }
+  // The update, and what refreshes copies after it. Where the update can write all of them, the step has no refresh.
+  void add_update(const GlobalProgram& update, const GlobalProgram& refresh, const ShardingRules& rules) {
+    Graph local = parallelized(kUpdate, update, rules);
+    if (refresh.graph.nodes().empty()) return add_local(kUpdate, std::move(local));
+    Graph copies = parallelized(kRefresh, refresh, rules);
+    Graph both = with_copies_in_updates(joined(local, copies));
+    refreshes_ = both.nodes().size() > local.nodes().size();
+    add_local(kUpdate, refreshes_ ? std::move(local) : std::move(both));
+    add_local(kRefresh, std::move(copies));
   }
 
   StepPlan finished(std::int64_t num_micro_batches) && {
-    if (last_micro_batch_) add_local(kLastMicroBatch, std::move(*last_micro_batch_));
+    if (last_micro_batch_) add_local(kLastMicroBatch, with_copies_in_updates(*last_micro_batch_));
     if (has(kConstants)) plan_.start.push_back(run(kConstants));
     if (has(kRefresh)) plan_.start.push_back(run(kRefresh));
     plan_.step.push_back({Action::Kind::kClearAccumulators});
@@ -137,7 +146,8 @@ class PlanBuilder {
     for (int m = 0; m < last; ++m) plan_.step.push_back(run(kMicroBatch, m));
     for (const std::string_view name :
          last_micro_batch_ ? std::vector{kLastMicroBatch} : std::vector{kMicroBatch, kUpdate, kRefresh})
-      if (has(name)) plan_.step.push_back(run(name, name == kUpdate || name == kRefresh ? 0 : last));
+      if (has(name) && (name != kRefresh || refreshes_))
+        plan_.step.push_back(run(name, name == kUpdate || name == kRefresh ? 0 : last));
     plan_.evaluate = {run(kEvaluate)};
     lay_out(plan_, lives_);
     return std::move(plan_);
@@ -149,6 +159,14 @@ class PlanBuilder {
     if (!observer_) return;
     verify(graph, pass);
     observer_(pass, program, graph);
+  }
+  Graph parallelized(std::string_view name, const GlobalProgram& global, const ShardingRules& rules) {
+    Graph local = parallelize(global, plan_.mesh, rules, plan_.table);
+    observe("parallelize", name, local);
+    const bool is_of_last = name == kMicroBatch || name == kUpdate || name == kRefresh;
+    if (config_.overlap.joins_update && is_of_last)
+      last_micro_batch_ = last_micro_batch_ ? joined(*last_micro_batch_, local) : local;
+    return local;
   }
   void add_local(std::string_view name, Graph local) {
     local = bundled_by_layer(bucket_all_reduces(std::move(local), bucket_bytes()));
@@ -174,6 +192,7 @@ class PlanBuilder {
   const StepConfig& config_;
   const PassObserver& observer_;
   std::optional<Graph> last_micro_batch_;  // parallelized; where the update is joined to it
+  bool refreshes_ = false;                 // after an update
   std::vector<Lifetimes> lives_;           // of the plan's programs
   std::size_t temporary_bytes_ = 0;        // of the largest so far
   StepPlan plan_;
@@ -252,8 +271,7 @@ StepPlan StepCompiler::candidate(const Mesh& mesh, const RankDevice& device) {
   const ShardingRules of_model = model_rules(config_.layout), of_update = update_rules(config_.layout);
   builder.add(kMicroBatch, global.micro_batch, of_model);
   builder.add(kEvaluate, global.evaluate, of_model);
-  builder.add(kUpdate, global.update, of_update);
-  builder.add(kRefresh, global.refresh, of_update);
+  builder.add_update(global.update, global.refresh, of_update);
   builder.add(kConstants, global.constants, of_model);
   return std::move(builder).finished(batch.num_micro_batches);
 }

@@ -20,6 +20,8 @@ namespace takt {
 inline constexpr std::string_view kHyper = "hyper";
 inline constexpr std::string_view kLossOfStep = "loss.of_step";  // the mean over the global batch
 inline constexpr std::string_view kGradNorm = "grad_norm";       // before clipping
+// Not 0 once a step had a loss or a norm that is not finite: no update is applied from then on. See applied_factor.
+inline constexpr std::string_view kFailed = "failed";
 
 // Programs.
 inline constexpr std::string_view kMicroBatch =

@@ -1,20 +1,24 @@
 // Trainer: writes inputs, runs programs, reads outputs. What the programs do is in the plan.
 #include "core/train/trainer.h"
 
-#include <chrono>
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <numeric>
 
 #include "core/base/rng.h"
 #include "core/passes/shard_ranges.h"
 #include "core/state/pretrained.h"
-#include "optimizers/optimizer.h"
 
 namespace takt {
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+// What a step tells the host.
+constexpr std::array kOutputsOfStep = {kLossOfStep, kGradNorm};
+
+double seconds_between(std::chrono::steady_clock::time_point start,
+                       std::chrono::steady_clock::time_point end) {
+  return std::chrono::duration<double>(end - start).count();
 }
 
 std::vector<AxisRange> ranges_of(const PersistentValue& value, const Mesh& mesh,
@@ -128,7 +132,11 @@ void Trainer::initialize_weights() {
   start();
 }
 
+// Whatever failed before, what was loaded has not.
 void Trainer::start() {
+  require_finished("a start");
+  const float failed = 0;
+  executor_->write(kFailed, std::as_bytes(std::span(&failed, 1)));
   executor_->run(plan_.start);
 }
 
@@ -136,10 +144,10 @@ int Trainer::data_rank() const {
   return plan_.mesh.data_rank(executor_->coordinates());
 }
 
-void Trainer::load_micro_batch(const Dataset& data, int micro_batch) {
+void Trainer::load_micro_batch(const Dataset& data, int slot) {
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     Input& input = inputs_[i];
-    std::span<std::byte> bytes = executor_->host_view(input.name, micro_batch);
+    std::span<std::byte> bytes = executor_->host_view(input.name, slot);
     if (bytes.empty()) {
       input.staging.resize(input.num_bytes);
       bytes = input.staging;
@@ -148,7 +156,7 @@ void Trainer::load_micro_batch(const Dataset& data, int micro_batch) {
   }
   data.fill(samples_, buffers_);
   for (std::size_t i = 0; i < inputs_.size(); ++i)
-    if (!inputs_[i].staging.empty()) executor_->write(inputs_[i].name, inputs_[i].staging, micro_batch);
+    if (!inputs_[i].staging.empty()) executor_->write(inputs_[i].name, inputs_[i].staging, slot);
 }
 
 // Ranks own neighbouring samples: data rank d has micro-batches d M to d M + M - 1 of the global batch.
@@ -159,44 +167,95 @@ void Trainer::draw_samples(const DataOrder& order, int micro_batch) {
     samples_[i] = order.at(first + static_cast<std::int64_t>(i));
 }
 
-// Before a program runs, its inputs are written: the samples of its micro-batch, or the numbers of this step.
 StepResult Trainer::step(const Dataset& data, const DataOrder& order) {
-  StepResult result;
-  const auto start = std::chrono::steady_clock::now();
-  executor_->reset_times();
-  const StepHyper hyper = hyper_at(config_.optimizer, cursor_.step + 1, config_.steps);
-  for (const Action& action : plan_.step) {
-    const bool is_run = action.kind == Action::Kind::kRun;
-    const std::string_view program = plan_.programs[static_cast<std::size_t>(action.program)].name;
-    const bool is_last = is_run && program == kLastMicroBatch,
-               updates = is_last || (is_run && program == kUpdate);
-    if (updates) executor_->write(kHyper, std::as_bytes(std::span(&hyper, 1)), action.micro_batch);
-    if (is_last || (is_run && program == kMicroBatch)) {
-      draw_samples(order, action.micro_batch);
-      world_.note_progress({.doing = "reading data", .step = cursor_.step + 1});
-      load_micro_batch(data, action.micro_batch);
-    }
-    world_.note_progress({.doing = program});
-    if (is_run && program == kUpdate) result.forward_backward_s = seconds_since(start);
-    executor_->run(action);
-    if (updates) {  // outputs are there until the next program runs
-      result.loss = static_cast<double>(scalar(kLossOfStep));
-      result.grad_norm = static_cast<double>(scalar(kGradNorm));
-    }
-    if (is_last) result.forward_backward_s = seconds_since(start);
-  }
-  result.lr = static_cast<double>(hyper.lr);
-  result.update_s = seconds_since(start) - result.forward_backward_s;
-  result.collective_s = executor_->collective_time_s();
-  cursor_.step += 1;
-  cursor_.samples += batch_.samples_a_step;
-  return result;
+  require_finished("a step that is waited for");
+  start_step(data, order);
+  return finish_step();
 }
 
-float Trainer::scalar(std::string_view output) const {
-  float number = 0;
-  executor_->read(output, std::as_writable_bytes(std::span(&number, 1)));
-  return number;
+void Trainer::start_step(const Dataset& data, const DataOrder& order) {
+  TAKT_ASSERT(num_unfinished_ < static_cast<int>(kReadSlots), "a step begins while ", num_unfinished_,
+              " are not finished");
+  const StepHyper hyper = hyper_at(config_.optimizer, cursor_.step + 1, config_.steps);
+  BegunStep& begun = begun_[static_cast<std::size_t>(cursor_.step + 1) % kReadSlots];
+  begun = {.result = {.step = cursor_.step + 1,
+                      .samples = cursor_.samples + batch_.samples_a_step,
+                      .lr = static_cast<double>(hyper.lr)},
+           .start = Clock::now()};
+  executor_->reset_times();
+  for (const Action& action : plan_.step) run_action(action, hyper, data, order);
+  begun.result.sections = sections_since(begun.start);
+  for (const auto& [name, time] : executor_->times().ops) {
+    if (time.num_calls == 0) continue;
+    OpTime& sum = op_times_[name];
+    sum.num_calls += time.num_calls;
+    sum.time_s += time.time_s;
+  }
+  cursor_.step += 1;
+  cursor_.samples += batch_.samples_a_step;
+  ++num_unfinished_;
+}
+
+// Before a program runs, its inputs are written: the samples of its micro-batch, or the numbers of this step.
+void Trainer::run_action(const Action& action, const StepHyper& hyper, const Dataset& data,
+                         const DataOrder& order) {
+  const bool is_run = action.kind == Action::Kind::kRun;
+  const std::string_view program = plan_.programs[static_cast<std::size_t>(action.program)].name;
+  const bool is_last = is_run && program == kLastMicroBatch,
+             updates = is_last || (is_run && program == kUpdate);
+  const int slot = input_slot(action.micro_batch);
+  if (updates) executor_->write(kHyper, std::as_bytes(std::span(&hyper, 1)), slot);
+  if (is_last || (is_run && program == kMicroBatch)) {
+    draw_samples(order, action.micro_batch);
+    world_.note_progress({.doing = "reading data", .step = cursor_.step + 1});
+    load_micro_batch(data, slot);
+  }
+  world_.note_progress({.doing = program});
+  if (is_run && program == kUpdate) update_start_ = Clock::now();
+  executor_->run(Action{action.kind, action.program, slot});
+  if (is_last) update_start_ = Clock::now();
+  if (updates)  // outputs are there until the next program runs
+    executor_->start_read(kOutputsOfStep, static_cast<std::size_t>(cursor_.step + 1) % kReadSlots);
+}
+
+// Slots are used in turn from step to step, so that the next inputs are written while the last ones are read.
+int Trainer::input_slot(int micro_batch) const {
+  return static_cast<int>((cursor_.step * batch_.num_micro_batches + micro_batch) %
+                          static_cast<std::int64_t>(kInputSlots));
+}
+
+// A host that runs the programs itself knows by the clock; of a device it is known where programs were timed.
+std::optional<StepSections> Trainer::sections_since(Clock::time_point start) const {
+  const ExecutionTimes& times = executor_->times();
+  if (!times.are_known) return std::nullopt;
+  StepSections sections{.forward_backward_s = times.forward_backward_s,
+                        .update_s = times.update_s,
+                        .collective_s = times.collective_s,
+                        .exposed_s = times.exposed_s};
+  if (executor_->runs_beside_host()) return sections;
+  sections.forward_backward_s = seconds_between(start, update_start_);
+  sections.update_s = seconds_between(update_start_, Clock::now());
+  return sections;
+}
+
+StepResult Trainer::finish_step() {
+  TAKT_ASSERT(num_unfinished_ > 0, "no step is unfinished");
+  const auto slot = static_cast<std::size_t>(cursor_.step - num_unfinished_ + 1) % kReadSlots;
+  std::array<float, 2> numbers = {};
+  const std::span<const std::byte> bytes = executor_->finish_read(slot);
+  std::memcpy(numbers.data(), bytes.data(), sizeof(numbers));
+  BegunStep& begun = begun_[slot];
+  begun.result.loss = static_cast<double>(numbers[0]);
+  begun.result.grad_norm = static_cast<double>(numbers[1]);
+  const Clock::time_point end = Clock::now();
+  begun.result.time_s = seconds_between(std::max(begun.start, last_end_), end);
+  last_end_ = end;
+  --num_unfinished_;
+  return begun.result;
+}
+
+void Trainer::require_finished(std::string_view for_what) const {
+  TAKT_ASSERT(num_unfinished_ == 0, for_what, " wants all steps finished, ", num_unfinished_, " are not");
 }
 
 void Trainer::add_outputs(std::int64_t num_counted, std::span<double> sums) {
@@ -211,6 +270,7 @@ void Trainer::add_outputs(std::int64_t num_counted, std::span<double> sums) {
 
 Evaluation Trainer::evaluate(const Dataset& data, std::int64_t num_samples,
                              const std::function<bool()>& stop) {
+  require_finished("an evaluation");
   const std::int64_t available = data.num_samples();
   num_samples = num_samples > 0 ? std::min(num_samples, available) : available;
   const std::vector<Figure> figures = task_.figures(data);
@@ -253,6 +313,7 @@ bool Trainer::counts_its_samples() const {
 }
 
 std::vector<TensorShard> Trainer::shards() {
+  require_finished("a list of weights");
   std::vector<TensorShard> shards;
   for (const PersistentValue& value : plan_.table.values()) {
     if (!is_saved(value)) continue;

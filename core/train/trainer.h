@@ -1,9 +1,13 @@
 // Trainer: one rank's training state and what can be done with it: step, evaluate, save, load.
 #pragma once
 
+#include <array>
+#include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,16 +17,26 @@
 #include "core/state/data_order.h"
 #include "core/state/dataset.h"
 #include "core/train/compile_step.h"
+#include "optimizers/optimizer.h"
 
 namespace takt {
 
-struct StepResult {
-  double loss = 0;       // mean over the global batch
-  double grad_norm = 0;  // before clipping
-  double lr = 0;
+// Where the time of a step went, on this rank.
+struct StepSections {
   double forward_backward_s = 0;
   double update_s = 0;      // reductions, clipping and the optimizer
-  double collective_s = 0;  // of both, spent in collectives
+  double collective_s = 0;  // in collectives
+  double exposed_s = 0;     // of that, while the rank computed nothing
+};
+
+struct StepResult {
+  std::int64_t step = 0;     // its number; the first is 1
+  std::int64_t samples = 0;  // of all steps up to this one
+  double loss = 0;           // mean over the global batch
+  double grad_norm = 0;      // before clipping
+  double lr = 0;
+  double time_s = 0;                          // from the end of the step before, or its own begin, to its end
+  std::optional<StepSections> sections = {};  // none: not measured, see ExecutorOptions::time_ops
 };
 
 struct Evaluation {
@@ -45,9 +59,22 @@ class Trainer {
   // After weights were loaded or imported: computes what is derived from them. initialize_weights does it itself.
   void start();
 
-  // One optimizer step on the next samples in `order`; moves the cursor on. Where loss or gradients are not
-  // finite, the weights stay as they were: the caller looks at the result.
+  // One optimizer step on the next samples in `order`; moves the cursor on. Where loss or gradients are not finite, the
+  // weights stay as they were, and are not changed by later steps either: the caller looks at the result.
   StepResult step(const Dataset& data, const DataOrder& order);
+
+  // The same in two parts, so that a GPU computes while the host looks at the step before:
+  //
+  //   trainer.start_step(data, order);
+  //   while (trainer.num_unfinished() > trainer.num_ahead()) look_at(trainer.finish_step());
+  //
+  // Whatever reads weights or evaluates wants all steps finished.
+  void start_step(const Dataset& data, const DataOrder& order);
+  // The result of the oldest step that is not finished; waits for it.
+  StepResult finish_step();
+  int num_unfinished() const { return num_unfinished_; }
+  // How many steps to leave unfinished: 1 where the executor runs beside the host, else 0.
+  int num_ahead() const { return executor_->runs_beside_host() ? 1 : 0; }
 
   // The mean loss over the first `num_samples` samples of `data` (0: all), each counted once on any mesh.
   // Between micro-batches every rank asks `stop`, where one is given, which must say the same on all.
@@ -63,6 +90,9 @@ class Trainer {
   // Of the whole model, on every rank.
   bool weights_are_finite();
 
+  // Of all steps of this trainer; empty where the executor was not asked for them.
+  const std::map<std::string, OpTime>& op_times() const { return op_times_; }
+
   TrainingCursor& cursor() { return cursor_; }
   const TrainingCursor& cursor() const { return cursor_; }
   const BatchPlan& batch() const { return batch_; }
@@ -70,6 +100,13 @@ class Trainer {
   std::int64_t num_parameters() const;  // of the whole model
 
  private:
+  using Clock = std::chrono::steady_clock;
+
+  // A step that is queued: what is known of it already.
+  struct BegunStep {
+    StepResult result;
+    Clock::time_point start;
+  };
   // An input that the dataset fills. Staging: where the host cannot reach the executor's own storage.
   struct Input {
     std::string name;
@@ -87,13 +124,17 @@ class Trainer {
   void list_inputs();
   void list_outputs();
   int data_rank() const;
-  // Writes the inputs of samples_ where the program reads them.
-  void load_micro_batch(const Dataset& data, int micro_batch);
+  // Writes the inputs of samples_ where the program reads them in `slot`.
+  void load_micro_batch(const Dataset& data, int slot);
   // samples_ of the step that follows the cursor.
   void draw_samples(const DataOrder& order, int micro_batch);
   // Adds what the outputs say of the first `num_counted` samples: a sum an output.
   void add_outputs(std::int64_t num_counted, std::span<double> sums);
-  float scalar(std::string_view output) const;
+  // Runs an action of a step: writes what its program reads, and begins to read what it tells the host.
+  void run_action(const Action& action, const StepHyper& hyper, const Dataset& data, const DataOrder& order);
+  int input_slot(int micro_batch) const;
+  std::optional<StepSections> sections_since(Clock::time_point start) const;
+  void require_finished(std::string_view for_what) const;
   bool counts_its_samples() const;
 
   const Task& task_;
@@ -103,6 +144,11 @@ class Trainer {
   BatchPlan batch_;
   std::unique_ptr<Executor> executor_;
   TrainingCursor cursor_;
+  std::array<BegunStep, kReadSlots> begun_;  // step n at n % kReadSlots
+  int num_unfinished_ = 0;
+  Clock::time_point last_end_ = {};  // of a step
+  std::map<std::string, OpTime> op_times_;
+  Clock::time_point update_start_ = {};  // of the step that begins
   // Of one micro-batch; kept, so that a step allocates nothing.
   std::vector<std::int64_t> samples_;
   std::vector<Input> inputs_;

@@ -117,7 +117,7 @@ bool pipeline_is_right() {
     slots[slot].end_use(context.stream(0));
     made.give(context.stream(0));
     made.take(context.stream(1));
-    results.emplace_back(kNumBytes).queue(piece(2), context.stream(1));
+    results.emplace_back(kNumBytes).queue({piece(2), kNumBytes}, context.stream(1));
     used.give(context.stream(1));
   }
   context.synchronize();

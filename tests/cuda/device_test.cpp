@@ -218,7 +218,7 @@ TEST_F(DeviceTest, InputsArriveInOrderWhileTheStepRuns) {
     slots[slot].begin_use(stream(0));
     copy(piece(2), piece(slot), stream(0));
     slots[slot].end_use(stream(0));
-    results.emplace_back(sizeof(int)).queue(piece(2), stream(0));
+    results.emplace_back(sizeof(int)).queue({piece(2), sizeof(int)}, stream(0));
   }
   std::vector<int> seen;
   for (const ReadBack& result : results) seen.push_back(*reinterpret_cast<const int*>(result.wait().data()));

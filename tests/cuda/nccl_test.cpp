@@ -73,6 +73,18 @@ TEST_F(Nccl, SettingsReachTheCommunicators) {
   });
 }
 
+TEST_F(Nccl, EveryPolicyReachesTheCommunicators) {
+  using Policy = TaktSettings::CtaPolicy;
+  for (const auto& [policy, code] : {std::pair(Policy::kDefault, NCCL_CONFIG_UNDEF_INT),
+                                     {Policy::kEfficiency, NCCL_CTA_POLICY_EFFICIENCY},
+                                     {Policy::kZero, NCCL_CTA_POLICY_ZERO}})
+    run_gpu_ranks(2, {.cta_policy = policy}, [code = code](Communicator& host, DeviceCommunicator&) {
+      host.barrier({.value = "all are there"});
+      for (const NcclFacts& facts : live_communicators()) EXPECT_EQ(facts.config.CTAPolicy, code);
+      host.barrier({.value = "all have looked"});
+    });
+}
+
 TEST_F(Nccl, ManyRanksMeetThroughSeveralIds) {
   run_gpu_ranks(7, {.ranks_per_id = 3}, [](Communicator& host, DeviceCommunicator& comm) {
     for (const NcclFacts& facts : live_communicators()) EXPECT_EQ(facts.num_ids, 3);

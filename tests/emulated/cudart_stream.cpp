@@ -136,9 +136,16 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
-  if (flags != cudaEventRecordDefault)
-    forbidden("cudaEventRecordWithFlags: the emulated device knows no external events");
-  return cudaEventRecord(event, stream);
+  if (flags == cudaEventRecordDefault) return cudaEventRecord(event, stream);
+  TAKT_EMULATED_BEGIN("cudaEventRecordWithFlags");
+  if (!is_capturing(stream)) return remember(cudaErrorIllegalState);
+  const auto record = [event](const Ticket& occurrence) -> Run {
+    const Lock lock(event->mutex);
+    event->recorded = occurrence;
+    event->captured = {};
+    return [] { return cudaSuccess; };
+  };
+  return remember(enqueue(stream, {.name = "cudaEventRecordWithFlags", .prepare = record}));
 }
 
 // Waits for the occurrence that was recorded last before this call, as CUDA does; for none, there is nothing to wait for.

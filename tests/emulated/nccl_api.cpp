@@ -8,6 +8,7 @@
 #include <random>
 
 #include "tests/emulated/allocations.h"
+#include "tests/emulated/diagnosis.h"
 #include "tests/emulated/fault_injection.h"
 #include "tests/emulated/nccl_calls.h"
 #include "tests/emulated/nccl_reduce.h"
@@ -26,6 +27,12 @@ struct Pages {
 Pages& pages() {
   static auto* const all = new Pages;
   return *all;
+}
+
+// Whether an allocation of ncclMemAlloc begins there.
+bool is_of_mem_alloc(void* memory) {
+  const Lock lock(pages().mutex);
+  return pages().blocks.contains(memory);
 }
 
 }  // namespace
@@ -188,8 +195,13 @@ ncclResult_t ncclCommDeregister(const ncclComm_t comm, void* handle) {
 }
 
 ncclResult_t ncclCommWindowRegister(ncclComm_t handle, void* buffer, size_t num_bytes, ncclWindow_t* out,
-                                    int) {
+                                    int flags) {
   Comm& comm = live(handle);
+  if (flags != NCCL_WIN_COLL_SYMMETRIC || !is_of_mem_alloc(buffer)) {
+    diagnose(
+        "ncclCommWindowRegister: only memory of ncclMemAlloc, for collectives, is known at the same place");
+    return ncclInvalidArgument;
+  }
   if (const ncclResult_t refused = begin(comm, "ncclCommWindowRegister")) return refused;
   return comm.start(
       [=, &comm] { return comm.register_buffer(buffer, num_bytes, true, reinterpret_cast<void**>(out)); });

@@ -19,6 +19,10 @@ void CudaEvent::record(const CudaStream& stream) const {
   TAKT_CUDA(cudaEventRecord(get(), stream.get()));
 }
 
+void CudaEvent::record_at_launch(const CudaStream& stream) const {
+  TAKT_CUDA(cudaEventRecordWithFlags(get(), stream.get(), cudaEventRecordExternal));
+}
+
 void CudaEvent::synchronize() const {
   TAKT_CUDA(cudaEventSynchronize(get()));
 }

@@ -14,6 +14,8 @@ class CudaEvent : public CudaHandle<cudaEvent_t, cudaEventDestroy> {
 
   // Moves the event behind all that `stream` has queued.
   void record(const CudaStream& stream) const;
+  // In a capture: each launch of the graph records the event anew, where it stands in the graph.
+  void record_at_launch(const CudaStream& stream) const;
   // Waits on the host; returns at once if the event was never recorded. Throws what the work met.
   void synchronize() const;
   bool is_done() const;

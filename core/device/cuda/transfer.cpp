@@ -19,9 +19,14 @@ void InputSlot::write(std::span<const std::byte> bytes, std::byte* device, const
   written_.give(stream);
 }
 
-void ReadBack::queue(const std::byte* device, const CudaStream& stream) {
-  const std::span<std::byte> to = staging_.bytes();
-  TAKT_CUDA(cudaMemcpyAsync(to.data(), device, to.size(), cudaMemcpyDeviceToHost, stream.get()));
+void ReadBack::queue(std::span<const std::span<const std::byte>> pieces, const CudaStream& stream) {
+  std::span<std::byte> to = staging_.bytes();
+  for (const std::span<const std::byte> piece : pieces) {
+    TAKT_ASSERT(piece.size() <= to.size(), "cuda: a read-back of ", staging_.bytes().size(),
+                " bytes was given more");
+    TAKT_CUDA(cudaMemcpyAsync(to.data(), piece.data(), piece.size(), cudaMemcpyDeviceToHost, stream.get()));
+    to = to.subspan(piece.size());
+  }
   copied_.record(stream);
 }
 

@@ -38,8 +38,10 @@ class ReadBack {
  public:
   explicit ReadBack(std::size_t num_bytes) : staging_(num_bytes) {}
 
-  // Queues the copy of as many bytes as the buffer has. The host must have waited for the copy before.
-  void queue(const std::byte* device, const CudaStream& stream);
+  // Queues the copy of pieces of the GPU's memory, one behind the other; together as many bytes as the buffer has. The host
+  // must have waited for the copy before.
+  void queue(std::span<const std::span<const std::byte>> pieces, const CudaStream& stream);
+  void queue(std::span<const std::byte> piece, const CudaStream& stream) { queue({&piece, 1}, stream); }
   bool is_done() const { return copied_.is_done(); }
   // Waits on the host for the last queued copy; valid until the next.
   std::span<const std::byte> wait() const;
