@@ -27,6 +27,8 @@ struct Device {
   std::vector<Stream*> streams;
   int num_streams_made = 0;
   uint64_t num_host_waits = 0;
+  const void* issuer = nullptr;  // the thread of the host that queued last
+  int num_asked = 0;             // how often that has asked since whether something is done
 
   std::atomic<std::size_t> used_bytes{0};
 };
@@ -58,6 +60,9 @@ cudaError_t begin_call(const char* call, CallKind kind = CallKind::kAny);
 
 // True on a thread that runs a host function of a stream, which must make no CUDA calls.
 bool& in_host_function();
+
+// An address that names the calling thread.
+const void* this_thread();
 
 double now_ms();
 

@@ -13,6 +13,9 @@
 namespace takt::emulated {
 namespace {
 
+constexpr double kMaxLastMs = 50;  // what the host of a peer may take to come to its wait
+constexpr long kLookAgainUs = 200;
+
 uint64_t mixed(uint64_t x) {  // the finaliser of SplitMix64 (Steele et al. 2014)
   x += 0x9e3779b97f4a7c15ull;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
@@ -38,7 +41,9 @@ bool is_active(const Stream& stream) {
 
 bool is_outranked(const Stream& stream) {
   return std::any_of(stream.device.streams.begin(), stream.device.streams.end(), [&](const Stream* other) {
-    return other != &stream && other->priority > stream.priority && is_active(*other);
+    return other != &stream &&
+           std::pair(other->rank, other->priority) > std::pair(stream.rank, stream.priority) &&
+           is_active(*other);
   });
 }
 
@@ -48,6 +53,41 @@ bool held_long_enough(const Stream& stream, double hold_ms, long& wait_us) {
   if (left_ms <= 0) return true;
   wait_us = long(left_ms * 1000) + 1;
   return false;
+}
+
+bool host_waits(const Device& device) {
+  return device.num_asked > 1;  // once is a look in passing
+}
+
+struct Peer {
+  bool host_waits = false;
+  bool is_active = false;  // something can go on that need not come last
+};
+
+// A device without streams has nothing to wait for. One that another thread is changing: ask again.
+Peer look_at(Device& device) {
+  if (!device.mutex.try_lock()) return {.is_active = true};
+  const Peer peer{.host_waits = device.streams.empty() || host_waits(device),
+                  .is_active = std::ranges::any_of(device.streams, [](const Stream* stream) {
+                    return stream->rank >= 0 && is_active(*stream);
+                  })};
+  device.mutex.unlock();
+  return peer;
+}
+
+// What comes last waits too for all that peers can still do, and for their hosts to queue what they will. Not for ever: the
+// host of one may wait for that of another.
+bool may_come_last(Stream& stream, long& wait_us) {
+  if (stream.last_since_ms == 0) stream.last_since_ms = now_ms();
+  wait_us = kLookAgainUs;
+  bool hosts_wait = host_waits(stream.device);
+  for (Device* other : used_devices()) {
+    if (other == &stream.device) continue;
+    const Peer peer = look_at(*other);
+    if (peer.is_active) return false;
+    hosts_wait = hosts_wait && peer.host_waits;
+  }
+  return hosts_wait || now_ms() - stream.last_since_ms > kMaxLastMs;
 }
 
 // Under the device's mutex.
@@ -69,7 +109,8 @@ bool may_take(Stream& stream, long& wait_us) {
   if (!is_wanted(stream)) return held_long_enough(stream, now.hold_ms, wait_us);
   if (now.schedule == Schedule::kLazy) return true;
   if (stream.queue.front()->wait_for) return true;  // waiting is no work, and what it demands may rank higher
-  if (!is_outranked(stream)) return true;
+  if (!is_outranked(stream)) return stream.rank >= 0 || may_come_last(stream, wait_us);
+  stream.last_since_ms = 0;
   return held_long_enough(stream, now.hold_ms, wait_us);
 }
 
@@ -79,6 +120,7 @@ void demand(const Ticket& ticket) {
   const bool from_elsewhere = worker_stream() == nullptr || &worker_stream()->device != &device;
   {
     const Lock lock(device.mutex);
+    note_question(device);
     if (settings().schedule == Schedule::kPriority && from_elsewhere) want_everything(device);
     Stream& stream = *ticket->stream;
     if (ticket->sequence == 0)
@@ -89,18 +131,31 @@ void demand(const Ticket& ticket) {
   device.changed.advance();
 }
 
+void tell_adversaries(Stream& later, Stream& sooner) {
+  const Lock lock(later.device.mutex);
+  later.rank = 1;
+  sooner.rank = -1;
+}
+
+void note_issue(Device& device) {
+  if (worker_stream() != nullptr) return;
+  device.issuer = this_thread();
+  device.num_asked = 0;
+}
+
+void note_question(Device& device) {
+  if (worker_stream() != nullptr || device.issuer != this_thread()) return;
+  if (++device.num_asked == 2) draw_priorities(device);
+}
+
 bool finished(const Ticket& ticket) {
   return ticket->finished();
 }
 
 void wait_on_host(const Ticket& ticket) {
   if (!ticket->finished()) {
-    Device& device = ticket->stream->device;
-    if (settings().schedule == Schedule::kPriority) {
-      const Lock lock(device.mutex);
-      draw_priorities(device);
-    }
     demand(ticket);
+    demand(ticket);  // twice: it waits, and does not look in passing
     while (!ticket->finished()) futex_wait(ticket->done, 0);
   }
   ticket->edge.acquire();

@@ -117,6 +117,7 @@ Ticket Stream::push(std::unique_ptr<Entry> entry) {
   entry->issued.release();
   {
     const Lock lock(device.mutex);
+    note_issue(device);
     ticket->sequence = ++num_queued;
     if (ticket->wanted) num_wanted = num_queued;
     if (queue.empty()) head_since_ms = now_ms();
@@ -138,6 +139,7 @@ std::unique_ptr<Entry> Stream::take() {
         queue.pop_front();
         ++num_taken;
         running = true;
+        last_since_ms = 0;
         blocked_on = entry->wait_for;
         head_since_ms = now_ms();
         return entry;
