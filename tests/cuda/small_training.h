@@ -17,6 +17,7 @@
 namespace takt {
 
 inline constexpr std::int64_t kSeq = 12, kVocab = 37;
+inline constexpr int kNumEvaluated = 5;  // samples, after the last step
 
 // Tokens that mostly follow from the one before.
 class Chain final : public Dataset {
@@ -109,7 +110,7 @@ inline Trained train_rank(Trainer& trainer, std::int64_t num_steps, const Datase
     mine.losses.push_back(result.loss);
     mine.grad_norms.push_back(result.grad_norm);
   }
-  mine.losses.push_back(trainer.evaluate(dataset, 5).loss);
+  mine.losses.push_back(trainer.evaluate(dataset, kNumEvaluated).loss);
   for (const TensorShard& shard : trainer.shards()) mine.weights[shard.name] = elements_of(shard);
   return mine;
 }

@@ -26,6 +26,12 @@ struct Capture {
 
 namespace {
 
+// An address that names the calling thread.
+const void* this_thread() {
+  static thread_local char name;
+  return &name;
+}
+
 Mutex captures_mutex;
 std::vector<std::shared_ptr<Capture>>& open_captures() {
   static auto& captures = *new std::vector<std::shared_ptr<Capture>>;

@@ -84,11 +84,6 @@ cudaError_t begin_call(const char* call, CallKind kind) {
   return cudaSuccess;
 }
 
-const void* this_thread() {
-  static thread_local char name;
-  return &name;
-}
-
 double now_ms() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);

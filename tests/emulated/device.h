@@ -27,8 +27,9 @@ struct Device {
   std::vector<Stream*> streams;
   int num_streams_made = 0;
   uint64_t num_host_waits = 0;
-  const void* issuer = nullptr;  // the thread of the host that queued last
-  int num_asked = 0;             // how often that has asked since whether something is done
+  int issuer = 0;     // the thread of the host that queued last
+  int num_asked = 0;  // how often that has asked since whether something is done
+  int num_naps = 0;   // how often in turn it was seen asleep since
 
   std::atomic<std::size_t> used_bytes{0};
 };
@@ -60,9 +61,6 @@ cudaError_t begin_call(const char* call, CallKind kind = CallKind::kAny);
 
 // True on a thread that runs a host function of a stream, which must make no CUDA calls.
 bool& in_host_function();
-
-// An address that names the calling thread.
-const void* this_thread();
 
 double now_ms();
 

@@ -4,17 +4,23 @@
 // testing): of a device's streams the one with the highest priority that can go on does; priorities are drawn anew at
 // each wait of the host, so that one run sees several orders. Neither holds an operation for ever, since someone that the
 // emulator does not know of (another process) may wait for it.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdio>
+#include <cstring>
 
 #include "tests/emulated/control.h"
+#include "tests/emulated/counters.h"
 #include "tests/emulated/diagnosis.h"
 #include "tests/emulated/stream.h"
 
 namespace takt::emulated {
 namespace {
 
-constexpr double kMaxLastMs = 50;  // what the host of a peer may take to come to its wait
 constexpr long kLookAgainUs = 200;
+constexpr int kMinNaps = 3;  // who is seen asleep so often in turn waits for more than a lock
 
 uint64_t mixed(uint64_t x) {  // the finaliser of SplitMix64 (Steele et al. 2014)
   x += 0x9e3779b97f4a7c15ull;
@@ -55,39 +61,43 @@ bool held_long_enough(const Stream& stream, double hold_ms, long& wait_us) {
   return false;
 }
 
-bool host_waits(const Device& device) {
-  return device.num_asked > 1;  // once is a look in passing
+// The system's word for what a thread of this process does; 'S' is asleep.
+char state_of_thread(int thread) {
+  char path[64], text[512] = {};
+  std::snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return 'X';
+  const ssize_t num_bytes = read(file, text, sizeof text - 1);
+  close(file);
+  const char* name_end = num_bytes > 0 ? std::strrchr(text, ')') : nullptr;
+  return name_end != nullptr && name_end[1] == ' ' ? name_end[2] : 'X';
 }
 
-struct Peer {
-  bool host_waits = false;
-  bool is_active = false;  // something can go on that need not come last
-};
+// The host has queued what it will: it waits for the device, by asking again or in a call, or for another host.
+bool host_rests(Device& device) {
+  if (device.num_asked > 1) return true;  // once is a look in passing
+  device.num_naps = state_of_thread(device.issuer) == 'R' ? 0 : device.num_naps + 1;
+  return device.num_naps > kMinNaps;
+}
 
-// A device without streams has nothing to wait for. One that another thread is changing: ask again.
-Peer look_at(Device& device) {
-  if (!device.mutex.try_lock()) return {.is_active = true};
-  const Peer peer{.host_waits = device.streams.empty() || host_waits(device),
-                  .is_active = std::ranges::any_of(device.streams, [](const Stream* stream) {
-                    return stream->rank >= 0 && is_active(*stream);
-                  })};
+// Can something go on there before `last`, a stream of another device that comes last? A device that another thread is
+// changing: ask again.
+bool precedes(Device& device, const Stream& last) {
+  if (!device.mutex.try_lock()) return true;
+  const bool does = !device.streams.empty() &&
+                    (!host_rests(device) || std::ranges::any_of(device.streams, [&](const Stream* stream) {
+                      return is_active(*stream) &&
+                             (stream->rank >= 0 || stream->running || stream->num_taken < last.num_taken);
+                    }));
   device.mutex.unlock();
-  return peer;
+  return does;
 }
 
-// What comes last waits too for all that peers can still do, and for their hosts to queue what they will. Not for ever: the
-// host of one may wait for that of another.
+// What comes last waits for all that other devices can still do; among those that come last, for those that have done less.
 bool may_come_last(Stream& stream, long& wait_us) {
-  if (stream.last_since_ms == 0) stream.last_since_ms = now_ms();
   wait_us = kLookAgainUs;
-  bool hosts_wait = host_waits(stream.device);
-  for (Device* other : used_devices()) {
-    if (other == &stream.device) continue;
-    const Peer peer = look_at(*other);
-    if (peer.is_active) return false;
-    hosts_wait = hosts_wait && peer.host_waits;
-  }
-  return hosts_wait || now_ms() - stream.last_since_ms > kMaxLastMs;
+  return std::ranges::none_of(
+      used_devices(), [&](Device* other) { return other != &stream.device && precedes(*other, stream); });
 }
 
 // Under the device's mutex.
@@ -109,9 +119,13 @@ bool may_take(Stream& stream, long& wait_us) {
   if (!is_wanted(stream)) return held_long_enough(stream, now.hold_ms, wait_us);
   if (now.schedule == Schedule::kLazy) return true;
   if (stream.queue.front()->wait_for) return true;  // waiting is no work, and what it demands may rank higher
-  if (!is_outranked(stream)) return stream.rank >= 0 || may_come_last(stream, wait_us);
-  stream.last_since_ms = 0;
-  return held_long_enough(stream, now.hold_ms, wait_us);
+  if (is_outranked(stream)) return held_long_enough(stream, now.hold_ms, wait_us);
+  if (!some_wait_is_skipped()) return true;
+  if (!host_rests(stream.device)) {
+    wait_us = kLookAgainUs;
+    return false;
+  }
+  return stream.rank >= 0 || may_come_last(stream, wait_us);
 }
 
 void demand(const Ticket& ticket) {
@@ -139,12 +153,12 @@ void tell_adversaries(Stream& later, Stream& sooner) {
 
 void note_issue(Device& device) {
   if (worker_stream() != nullptr) return;
-  device.issuer = this_thread();
-  device.num_asked = 0;
+  device.issuer = gettid();
+  device.num_asked = device.num_naps = 0;
 }
 
 void note_question(Device& device) {
-  if (worker_stream() != nullptr || device.issuer != this_thread()) return;
+  if (worker_stream() != nullptr || device.issuer != gettid()) return;
   if (++device.num_asked == 2) draw_priorities(device);
 }
 

@@ -139,7 +139,6 @@ std::unique_ptr<Entry> Stream::take() {
         queue.pop_front();
         ++num_taken;
         running = true;
-        last_since_ms = 0;
         blocked_on = entry->wait_for;
         head_since_ms = now_ms();
         return entry;

@@ -66,7 +66,6 @@ class Stream : public std::enable_shared_from_this<Stream> {
   uint64_t index = 0;        // on its device
   uint64_t priority = 0;     // kPriority: the highest that can run does
   int rank = 0;              // kPriority: before all priorities; see tell_adversaries
-  double last_since_ms = 0;  // kPriority: since when nothing else of the device could run, if it comes last
   bool running = false;      // an entry was taken and is not finished
   bool waits_for_peers = false;
   Ticket blocked_on;  // the entry taken is a wait for this
