@@ -87,7 +87,9 @@ class Waits {
       if (node.op->awaits) {
         const auto start = static_cast<std::size_t>(graph.value(node.inputs[0]).producer.index);
         std::size_t& last = done[graph.nodes()[start].stream];
-        waits_.push_back({where, last > start           ? "a later call of its stream is done"
+        waits_.push_back({where, last > start ? "a later call of its stream is done"
+                                 : later_is_done_at(graph, n + 1, start)
+                                     ? "a later call of its stream is done at once"
                                  : is_read(graph, node) ? ""
                                                         : "only the host reads it, which waits for all"});
         last = std::max(last, start + 1);
@@ -99,6 +101,15 @@ class Waits {
         last = n + 1;
       }
     }
+  }
+
+  // Whether the nodes from `n` on are dones, up to one of a call that the stream of `start` makes behind it.
+  static bool later_is_done_at(const Graph& graph, std::size_t n, std::size_t start) {
+    for (; n < graph.nodes().size() && graph.nodes()[n].op->awaits; ++n) {
+      const auto other = static_cast<std::size_t>(graph.value(graph.nodes()[n].inputs[0]).producer.index);
+      if (other > start && graph.nodes()[other].stream == graph.nodes()[start].stream) return true;
+    }
+    return false;
   }
 
   static bool is_read(const Graph& graph, const Node& done) {

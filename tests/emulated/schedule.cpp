@@ -20,7 +20,7 @@ namespace takt::emulated {
 namespace {
 
 constexpr long kLookAgainUs = 200;
-constexpr int kMinNaps = 3;  // who is seen asleep so often in turn waits for more than a lock
+constexpr int kMinNaps = 1000;  // who is seen asleep so often in turn waits for another host
 
 uint64_t mixed(uint64_t x) {  // the finaliser of SplitMix64 (Steele et al. 2014)
   x += 0x9e3779b97f4a7c15ull;
@@ -37,10 +37,14 @@ bool is_open_wait(const Ticket& ticket) {
   return ticket && !ticket->finished();
 }
 
+bool sleeps(const Stream& stream) {
+  return stream.waits_for_peers && (stream.peers_word == nullptr || *stream.peers_word == stream.peers_seen);
+}
+
 // Could this stream do something now, or is it? Looks at the head of the queue and not at flags that the worker sets: it
 // may not have woken up yet.
 bool is_active(const Stream& stream) {
-  if (stream.waits_for_peers || is_open_wait(stream.blocked_on)) return false;
+  if (sleeps(stream) || is_open_wait(stream.blocked_on)) return false;
   if (stream.running) return true;
   return !stream.queue.empty() && is_wanted(stream) && !is_open_wait(stream.queue.front()->wait_for);
 }
@@ -188,12 +192,14 @@ void wait_for_device(Device& device) {
   for (const Ticket& mark : marks) wait_on_host(mark);
 }
 
-WaitForPeers::WaitForPeers() {
+WaitForPeers::WaitForPeers(const std::atomic<uint32_t>* word, uint32_t seen) {
   Stream* stream = worker_stream();
   if (stream == nullptr) forbidden("WaitForPeers: not on a worker thread of a stream");
   {
     const Lock lock(stream->device.mutex);
     stream->waits_for_peers = true;
+    stream->peers_word = word;
+    stream->peers_seen = seen;
   }
   stream->device.changed.advance();
 }

@@ -68,6 +68,8 @@ class Stream : public std::enable_shared_from_this<Stream> {
   int rank = 0;              // kPriority: before all priorities; see tell_adversaries
   bool running = false;      // an entry was taken and is not finished
   bool waits_for_peers = false;
+  const std::atomic<uint32_t>* peers_word = nullptr;  // which is that until they are there
+  uint32_t peers_seen = 0;
   Ticket blocked_on;  // the entry taken is a wait for this
   bool closing = false;
   Edge finished_edge;  // all that has run, for who asks whether it is done
