@@ -88,11 +88,12 @@ bool host_rests(Device& device) {
 // changing: ask again.
 bool precedes(Device& device, const Stream& last) {
   if (!device.mutex.try_lock()) return true;
-  const bool does = !device.streams.empty() &&
-                    (!host_rests(device) || std::ranges::any_of(device.streams, [&](const Stream* stream) {
-                      return is_active(*stream) &&
-                             (stream->rank >= 0 || stream->running || stream->num_taken < last.num_taken);
-                    }));
+  const bool does =
+      !device.streams.empty() &&
+      (!host_rests(device) || std::ranges::any_of(device.streams, [&](const Stream* stream) {
+        return is_active(*stream) && (stream->rank >= 0 || stream->running ||
+                                      (stream->num_taken < last.num_taken && !is_outranked(*stream)));
+      }));
   device.mutex.unlock();
   return does;
 }
