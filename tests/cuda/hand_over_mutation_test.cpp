@@ -136,7 +136,7 @@ class Waits {
 
 // Orders in which the streams may run, drawn from seeds. In each, the stream that lacks a wait runs as early as it can, and
 // the one that it would have waited for as late (tests/emulated/control.h): what is needed is noticed in the first few.
-constexpr std::uint64_t kNumOrders = 4;
+constexpr std::uint64_t kNumOrders = 2;
 
 void set_order(std::uint64_t seed) {
   emulated::reset();
@@ -210,9 +210,6 @@ TEST_P(HandOverMutation, WaitsAreNeededOrImplied) {
 }
 
 constexpr const char* kOfZeros = "biases start as the zeros that the memory holds already";
-constexpr const char* kWaitedByHost =
-    "the host waits for this copy before it writes the slot again; later micro-batches show what this wait "
-    "is for";
 constexpr const char* kCommutes = "it is scaled in place, before the sum or behind it: the same bits";
 
 // Micro-batches enough that each slot of an input is used again within a step.
@@ -254,10 +251,18 @@ std::vector<Subject> subjects() {
             {"refresh of slot 0: layers.0.down.bias", kOfZeros},
             {"refresh of slot 0: norm.bias", kOfZeros},
             {"refresh of slot 0: output.bias", kOfZeros},
-            {"step 1, micro_batch 0 reads targets", kWaitedByHost},
-            {"step 1, micro_batch 1 reads targets", kWaitedByHost},
             {"last_micro_batch of slot 1: loss.of_step starts", kCommutes}}},
-          {"Gpt2", gpt_of_one_layer("gpt2"), sharded(), {}},
+          {"Gpt2",
+           gpt_of_one_layer("gpt2"),
+           sharded(),
+           {{"refresh of slot 0: transformer.h.0.ln_1.bias", kOfZeros},
+            {"refresh of slot 0: transformer.h.0.attn.c_attn.bias", kOfZeros},
+            {"refresh of slot 0: transformer.h.0.attn.c_proj.bias", kOfZeros},
+            {"refresh of slot 0: transformer.h.0.ln_2.bias", kOfZeros},
+            {"refresh of slot 0: transformer.h.0.mlp.c_fc.bias", kOfZeros},
+            {"refresh of slot 0: transformer.h.0.mlp.c_proj.bias", kOfZeros},
+            {"refresh of slot 0: transformer.ln_f.bias", kOfZeros},
+            {"last_micro_batch of slot 1: loss.of_step starts", kCommutes}}},
           {"Llama", gpt_of_one_layer("llama"), split(), {}}};
 }
 

@@ -19,8 +19,8 @@
 namespace takt::emulated {
 namespace {
 
-constexpr long kLookAgainUs = 200;
-constexpr int kMinNaps = 1000;  // who is seen asleep so often in turn waits for another host
+constexpr long kLookAgainUs = 500;
+constexpr int kMinNaps = 400;  // who is seen asleep so often in turn waits for another host
 
 uint64_t mixed(uint64_t x) {  // the finaliser of SplitMix64 (Steele et al. 2014)
   x += 0x9e3779b97f4a7c15ull;
