@@ -217,7 +217,7 @@ SmallTraining sharded() {
   SmallTraining training{.step = {.global_batch = 8, .micro_batch = 1, .steps = 2, .grad_clip = 0.8},
                          .data = 2,
                          .num_steps = 2,
-                         .nccl = {.call_timeout_s = 20}};
+                         .nccl = {.call_timeout_s = 60}};
   training.step.shard = Shard::kOptimizer;
   training.step.bucket_bytes = 2000;
   training.step.overlap = {.joins_update = true, .extra_bytes = 1 << 20};

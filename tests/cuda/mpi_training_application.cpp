@@ -25,6 +25,10 @@ void train_as_on_cpus(World& world, const SmallModel& model, const Layout& layou
 int main(int argc, char** argv) {
   using namespace takt;
   const std::unique_ptr<World> world = World::start(argc, argv);
+  // The emulated device knows what waits for an operation in its own process; for the others it runs what it holds after a while.
+  emulated::Settings settings = emulated::settings();
+  settings.hold_ms = 1;
+  emulated::configure(settings);
   try {
     for (const SmallModel& model : trained_models())
       for (const Layout& layout : layouts())
