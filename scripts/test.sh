@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything that must hold before a commit: set-up, build, all tests, then style and layers.
 # Usage: scripts/test.sh [preset]      cpu (default), cuda, cuda-emulated, asan or tsan
-# After the default, the CUDA sources are tested on the emulated device where NVIDIA's headers are installed.
+# After the default, the CUDA sources are tested on the emulated device where NVIDIA's headers are installed, and where nvcc is
+# too, the program is built with it for all GPUs, warnings and spilled registers being errors, and started.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 preset=${1:-cpu}
@@ -10,6 +11,18 @@ preset=${1:-cpu}
 run_preset() {
   cmake --preset "$1" && cmake --build --preset "$1" || return
   ctest --preset "$1" -j "$(nproc)" 2>&1 | tee "build/$1/ctest.log"
+  return "${PIPESTATUS[0]}"
+}
+
+# In PATH, as named for CMake, or in the toolkit's usual place.
+has_nvcc() {
+  command -v nvcc >/dev/null || [[ -x ${CUDACXX:-${CUDA_HOME:-/usr/local/cuda}/bin/nvcc} ]]
+}
+
+# The program as it goes to GPUs; its tests need one, but for those of a machine without.
+build_for_gpus() {
+  cmake --preset cuda && cmake --build --preset cuda --target takt || return
+  ctest --preset cuda -R '^device_backend$' 2>&1 | tee build/cuda/ctest.log
   return "${PIPESTATUS[0]}"
 }
 
@@ -26,21 +39,28 @@ scripts/setup.sh || exit
 
 # All are run whatever the others find; ctest's verdict comes last, where it is looked for.
 presets=("$preset")
-skipped=
+with_gpus=
+skipped=()
 if (($# == 0)); then
   missing=$(missing_nvidia_headers)
   if [[ -z $missing ]]; then
     presets+=(cuda-emulated)
+    has_nvcc && with_gpus=yes
   else
-    skipped="skipped: the CUDA sources on the emulated device, which needs NVIDIA's headers; missing: $missing"
+    skipped+=("the CUDA sources on the emulated device, which needs NVIDIA's headers; missing: $missing")
   fi
+  [[ -n $with_gpus ]] || skipped+=("the build for GPUs, which needs nvcc and NVIDIA's headers and libraries")
 fi
 failed=()
 for each in "${presets[@]}"; do run_preset "$each" || failed+=("tests of $each"); done
+if [[ -n $with_gpus ]]; then
+  presets+=(cuda)
+  build_for_gpus || failed+=("the build for GPUs")
+fi
 scripts/check.sh || failed+=("scripts/check.sh")
 
 echo
-[[ -z $skipped ]] || echo "$skipped"
+((${#skipped[@]} == 0)) || printf 'skipped: %s\n' "${skipped[@]}"
 for each in "${presets[@]}"; do
   printf '%s: ' "$each"
   grep 'tests passed' "build/$each/ctest.log" 2>/dev/null || echo "did not finish, see above"

@@ -59,7 +59,7 @@ inline std::vector<Case> differentiable_cases(DeviceKernel OpDef::*kernels, DTyp
   return cases;
 }
 
-bool must_be_f32(const Graph& graph, ValueId value) {
+inline bool must_be_f32(const Graph& graph, ValueId value) {
   for (const Node& node : graph.nodes())
     for (const std::size_t i : node.op->f32_inputs)
       if (i < node.inputs.size() && node.inputs[i] == value) return true;

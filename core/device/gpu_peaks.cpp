@@ -2,7 +2,7 @@
 //
 //   H100, H200            data sheets "NVIDIA H100 Tensor Core GPU" and "NVIDIA H200 Tensor Core GPU"
 //   GH200                 data sheet "NVIDIA GH200 Grace Hopper Superchip"
-//   B200, B300            data sheets of HGX B200 and HGX B300, an eighth of the board
+//   B200, B300            data sheets of HGX B200 and HGX B300, an eighth of the board; memory is given a GPU
 //   GB200, GB300          data sheets of GB200 NVL72 and GB300 NVL72, a 72nd of the rack
 //   RTX PRO 6000          "NVIDIA RTX Blackwell PRO GPU Architecture" (workstation); the data sheets of the server and the
 //                         Max-Q edition say f32 only: tensor cores are taken as 4 x that in bf16 and 2 x in TF32, the ratios
@@ -23,9 +23,9 @@ struct Row {
 // The first row that fits counts: longer names stand before those that they contain.
 constexpr std::array kRows = {
     Row{"GB300", 2500, 80, 1250, 8.0},
-    Row{"B300", 2250, 75, 1125, 8.0},
+    Row{"B300", 2250, 75, 1125, 7.7},
     Row{"GB200", 2500, 80, 1250, 8.0},
-    Row{"B200", 2250, 75, 1125, 8.0},
+    Row{"B200", 2250, 75, 1125, 7.7},
     Row{"GH200", 989.5, 67, 494.5, 4.0},
     Row{"H200 NVL", 835.5, 60, 417.5, 4.8},
     Row{"H200", 989.5, 67, 494.5, 4.8},

@@ -4,7 +4,8 @@
 //           bf16, in scratch); gelu with the value before it for bf16 results, to whose accuracy the library computes it.
 //           What it does not have, silu and f32's activations, is one pass over the result here: one read and one write an
 //           output, 16 bytes an access, 256 threads a block that stride over the grid.
-// Scratch   the library's workspace, and the rounded bias.
+// Scratch   the library's workspace, which must lie at a multiple of 256 bytes (NVIDIA's documentation of cublasLtMatmul), and
+//           the rounded bias.
 #include "core/device/cuda/cublaslt.h"
 #include "core/ops/activation.cuh"
 #include "core/ops/cuda_kernels.h"
@@ -23,13 +24,22 @@ std::size_t workspace_bytes(const MatmulShape& s) {
       std::clamp(divide_up(bytes, kMebibyte) * kMebibyte, kMebibyte, 32 * kMebibyte));
 }
 
+// Where the workspace begins in a node's scratch, which the plan aligns to less.
+constexpr std::uintptr_t kWorkspaceAlignment = 256;
+std::byte* workspace_in(void* scratch) {
+  const auto address = reinterpret_cast<std::uintptr_t>(scratch);
+  return static_cast<std::byte*>(scratch) +
+         (kWorkspaceAlignment - address % kWorkspaceAlignment) % kWorkspaceAlignment;
+}
+
 bool rounds_bias(const MatmulShape& s) {
   return s.has_bias && s.out_dtype == DType::kBF16;
 }
 
 std::size_t scratch_matmul(const KernelNode& node) {
   const MatmulShape s = lower_matmul(node).shape;
-  return workspace_bytes(s) + (rounds_bias(s) ? static_cast<std::size_t>(s.n) * sizeof(__nv_bfloat16) : 0);
+  return kWorkspaceAlignment + workspace_bytes(s) +
+         (rounds_bias(s) ? static_cast<std::size_t>(s.n) * sizeof(__nv_bfloat16) : 0);
 }
 
 struct NoActivation {
@@ -94,7 +104,7 @@ class Matmul {
                                     .bias = nullptr,
                                     .c = result,
                                     .before_activation = nullptr,
-                                    .workspace = k.scratch};
+                                    .workspace = workspace_in(k.scratch)};
     if (adds_bias()) tensors.bias = bias_of(k);
     if (activates()) {
       tensors.c = k.outputs[0];
@@ -127,7 +137,7 @@ class Matmul {
   // The bias as the library wants it, which may be queued work.
   const void* bias_of(const KernelArgs& k) const {
     if (!rounds_bias(shape())) return k.inputs[2];
-    void* const rounded = static_cast<std::byte*>(k.scratch) + workspace_bytes(shape());
+    void* const rounded = workspace_in(k.scratch) + workspace_bytes(shape());
     void* const from[] = {k.inputs[2]};
     void* const to[] = {rounded};
     launch_elementwise<float, __nv_bfloat16>(Rounded(), {.inputs = from, .outputs = to, .stream = k.stream},

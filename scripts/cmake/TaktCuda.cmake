@@ -20,6 +20,8 @@ function(takt_add_cuda target)
   takt_find_nvidia_library(CUDNN cudnn)
   target_sources(${target} PRIVATE ${takt_cuda_sources})
   target_compile_definitions(${target} PUBLIC TAKT_HAVE_CUDA)
-  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo>)
+  # A kernel that spills registers is an error: scripts/ptxas_report.py says more of it.
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo> $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-warn-spills,-Werror>)
   target_link_libraries(${target} PUBLIC CUDA::cudart CUDA::cublasLt takt_nccl takt_cudnn ${CMAKE_DL_LIBS})
 endfunction()

@@ -17,6 +17,7 @@
 namespace takt {
 
 inline constexpr std::int64_t kSeq = 12, kVocab = 37;
+inline constexpr int kNumEvaluated = 5;  // samples, after the last step
 
 // Tokens that mostly follow from the one before.
 class Chain final : public Dataset {
@@ -77,11 +78,13 @@ inline SmallModel small_mlp(const MlpConfig& config) {
 
 struct SmallTraining {
   StepConfig step = {};
-  int data = 1, tensor = 1;
+  int data = 1, tensor = 1, replica = 1, context = 1;
   std::int64_t num_steps = 3;
   NcclSettings nccl = {};
 
-  Mesh mesh() const { return {{{"data", data, 1}, {"tensor", tensor}}}; }
+  Mesh mesh() const {
+    return {{{"replica", replica, 1}, {"data", data, 1}, {"context", context}, {"tensor", tensor}}};
+  }
 };
 
 // What came out, on the first rank.
@@ -109,7 +112,7 @@ inline Trained train_rank(Trainer& trainer, std::int64_t num_steps, const Datase
     mine.losses.push_back(result.loss);
     mine.grad_norms.push_back(result.grad_norm);
   }
-  mine.losses.push_back(trainer.evaluate(dataset, 5).loss);
+  mine.losses.push_back(trainer.evaluate(dataset, kNumEvaluated).loss);
   for (const TensorShard& shard : trainer.shards()) mine.weights[shard.name] = elements_of(shard);
   return mine;
 }

@@ -109,6 +109,7 @@ void BlockExecutor::make_fibers() {
 }
 
 void BlockExecutor::fiber_entry() {
+  begin_fiber();
   BlockExecutor& executor = *this_threads_executor;
   executor.fiber_loop(executor.running_);
 }

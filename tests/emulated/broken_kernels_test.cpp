@@ -8,16 +8,19 @@
 namespace takt::emulated::test {
 namespace {
 
-// The kernel fails, the device stays broken, and the diagnosis has `text`.
-void expect_fault(Bug bug, const std::string& text) {
-  const StreamOwner stream;
-  const DeviceBuffer<float> out(128);
-  EXPECT_EQ(broken_kernel(bug, out.get(), stream), cudaSuccess);
-  EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorLaunchFailure);
-  EXPECT_EQ(cudaGetLastError(), cudaErrorLaunchFailure);
-  EXPECT_EQ(cudaMemsetAsync(out.get(), 0, 4, stream), cudaErrorLaunchFailure) << "the error is sticky";
-  expect_diagnosis(text);
-}
+class KernelFault : public EmulatedTest {
+ protected:
+  // The kernel fails, the device stays broken, and the diagnosis has `text`.
+  static void expect_fault(Bug bug, const std::string& text) {
+    const StreamOwner stream;
+    const DeviceBuffer<float> out(128);
+    EXPECT_EQ(broken_kernel(bug, out.get(), stream), cudaSuccess);
+    EXPECT_EQ(cudaStreamSynchronize(stream), cudaErrorLaunchFailure);
+    EXPECT_EQ(cudaGetLastError(), cudaErrorLaunchFailure);
+    EXPECT_EQ(cudaMemsetAsync(out.get(), 0, 4, stream), cudaErrorLaunchFailure) << "the error is sticky";
+    expect_diagnosis(text);
+  }
+};
 
 struct Diagnosed {
   const char* name;
@@ -36,7 +39,7 @@ const Diagnosed kFaults[] = {
      "wrote behind its 256 bytes of dynamic shared memory, at offset 256"},
     {"Trap", Bug::kTrap, "__trap"}};
 
-class FaultyKernels : public EmulatedTest,
+class FaultyKernels : public KernelFault,
                       public testing::WithParamInterface<std::tuple<ThreadOrder, Diagnosed>> {};
 
 TEST_P(FaultyKernels, BreakTheDeviceWithADiagnosis) {
@@ -46,11 +49,11 @@ TEST_P(FaultyKernels, BreakTheDeviceWithADiagnosis) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Orders, FaultyKernels, testing::Combine(all_orders(), testing::ValuesIn(kFaults)),
-                         [](const auto& info) {
-                           return name_of(std::get<0>(info.param)) + std::get<1>(info.param).name;
+                         [](const auto& fault) {
+                           return name_of(std::get<0>(fault.param)) + std::get<1>(fault.param).name;
                          });
 
-class BrokenKernels : public EmulatedTest, public testing::WithParamInterface<ThreadOrder> {
+class BrokenKernels : public KernelFault, public testing::WithParamInterface<ThreadOrder> {
  protected:
   void SetUp() override {
     EmulatedTest::SetUp();

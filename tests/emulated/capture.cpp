@@ -26,16 +26,16 @@ struct Capture {
 
 namespace {
 
-Mutex captures_mutex;
-std::vector<std::shared_ptr<Capture>>& open_captures() {
-  static auto& captures = *new std::vector<std::shared_ptr<Capture>>;
-  return captures;
-}
-
 // An address that names the calling thread.
 const void* this_thread() {
   static thread_local char name;
   return &name;
+}
+
+Mutex captures_mutex;
+std::vector<std::shared_ptr<Capture>>& open_captures() {
+  static auto& captures = *new std::vector<std::shared_ptr<Capture>>;
+  return captures;
 }
 
 thread_local cudaStreamCaptureMode interaction_mode = cudaStreamCaptureModeGlobal;
@@ -68,6 +68,10 @@ void add_dependencies(std::vector<Dependency>& after, const std::vector<Dependen
 std::vector<Dependency> with_order(std::vector<Dependency> after, bool orders) {
   for (Dependency& dependency : after) dependency.orders = dependency.orders && orders;
   return after;
+}
+
+void note_wait(const StreamCapture& later, std::size_t sooner, bool orders) {
+  if (!orders) later.capture->body.skipped_waits.push_back({later.lane, sooner});
 }
 
 // Is every node before the end of the origin stream? Skipped edges count: the program did join.
@@ -147,7 +151,7 @@ std::optional<cudaError_t> capture_record(cudaStream_t stream, CUevent_st& event
   if (!stream->capture) return std::nullopt;
   const Lock event_lock(event.mutex);
   event.recorded = nullptr;
-  event.captured = {stream->capture->capture, stream->capture->after};
+  event.captured = {stream->capture->capture, stream->capture->lane, stream->capture->after};
   return cudaSuccess;
 }
 
@@ -169,12 +173,14 @@ std::optional<cudaError_t> capture_wait(cudaStream_t stream, CUevent_st& event, 
   }
   if (!stream->capture) {
     join(stream, place.capture, with_order(place.after, orders));
+    note_wait(*stream->capture, place.lane, orders);
     return cudaSuccess;
   }
   if (stream->capture->capture != place.capture)
     return spoil(*place.capture, cudaErrorStreamCaptureMerge,
                  "cudaStreamWaitEvent: an event of another capture");
   add_dependencies(stream->capture->after, with_order(place.after, orders));
+  note_wait(*stream->capture, place.lane, orders);
   return cudaSuccess;
 }
 

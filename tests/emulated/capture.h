@@ -26,10 +26,16 @@ struct GraphNode {
   std::size_t lane = 0;  // the stream it was captured on
 };
 
+// By lane.
+struct SkippedWait {
+  std::size_t later = 0, sooner = 0;
+};
+
 // What a graph does. Nodes are in the order of capture, which respects all edges.
 struct GraphBody {
   std::vector<GraphNode> nodes;
   std::vector<int> lane_devices;
+  std::vector<SkippedWait> skipped_waits = {};
 };
 
 struct Capture;
@@ -37,6 +43,7 @@ struct Capture;
 // A place between nodes of a graph that is being captured: after all these.
 struct CapturedPlace {
   std::shared_ptr<Capture> capture;  // null: not captured
+  std::size_t lane = 0;              // of the stream that it was recorded in
   std::vector<Dependency> after;
 };
 

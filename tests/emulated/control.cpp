@@ -33,6 +33,7 @@ struct Control {
   std::atomic<std::size_t> num_faults{0};
   std::array<std::atomic<uint64_t>, kMaxDevices + 1> num_waits = {};  // by device; the last: of all
   std::set<std::pair<int, uint64_t>> skipped_waits;                   // device, or -1; number
+  std::atomic<bool> skips_waits{false};
 };
 
 template <class T>
@@ -186,13 +187,18 @@ std::optional<int> injected_fault(std::string_view call) {
 void skip_wait(uint64_t n, int device) {
   const Lock lock(control().mutex);
   control().skipped_waits.emplace(device, num_waits_of(device) + n);
+  control().skips_waits = true;
 }
 void skip_no_wait() {
   const Lock lock(control().mutex);
   control().skipped_waits.clear();
+  control().skips_waits = false;
 }
 uint64_t num_waits(int device) {
   return num_waits_of(device);
+}
+bool some_wait_is_skipped() {
+  return control().skips_waits;
 }
 bool next_wait_is_skipped(int device) {
   const uint64_t of_device = num_waits_of(device)++, of_all = num_waits_of(-1)++;

@@ -79,7 +79,9 @@ void inject(std::string_view call, int code, uint64_t after = 0);
 
 // Mutation: the n-th cudaStreamWaitEvent from now on (the first is 0) orders nothing, whether it is queued or becomes
 // an edge of a captured graph. A test suite that still passes does not test that wait. device: only waits of its streams
-// count, so that ranks that are threads do not change each other's numbers; -1: all. Several skips add up.
+// count, so that ranks that are threads do not change each other's numbers; -1: all. Several skips add up. Under the priority
+// schedule nothing then runs before the host waits, the stream that lacks its wait runs before all others, and what it should
+// have waited for when nothing else can, on any device: what the wait was for shows in nearly every order.
 void skip_wait(uint64_t n, int device = -1);
 void skip_no_wait();
 

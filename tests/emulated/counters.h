@@ -24,6 +24,7 @@ inline void count_operation() {
 
 // Counts a cudaStreamWaitEvent of a stream of `device`. True when the test wants this one to order nothing.
 bool next_wait_is_skipped(int device);
+bool some_wait_is_skipped();  // or will be
 
 // Allocations that are alive, of devices and pinned.
 struct LiveMemory {

@@ -65,7 +65,7 @@ std::string algorithm_problem(const Algorithm& algorithm, const MatmulProblem& p
   if (workspace_bytes < kWorkspaceBytes[algorithm.number])
     return "the algorithm wants " + std::to_string(kWorkspaceBytes[algorithm.number]) +
            " bytes of workspace, got " + std::to_string(workspace_bytes);
-  if (!is_aligned(workspace, 16)) return "the workspace is not aligned to 16 bytes";
+  if (!is_aligned(workspace, 256)) return "the workspace is not aligned to 256 bytes";
   const std::array<const void*, 4> pointers = {at.a, at.b, at.beta != 0 ? at.c : nullptr, at.d};
   for (std::size_t i = 0; i < pointers.size(); ++i)
     if (!is_aligned(pointers[i], algorithm.alignments[i]))

@@ -1,6 +1,6 @@
 // The list of supported products: what cuBLAS 13 documents, as far as Takt has use for it.
 //
-// Types     cublasLtMatmul(), table of types for regular row- and column-major matrices, rows with scale type CUDA_R_32F:
+// Types     NVIDIA's cuBLAS documentation, 3.4.17 cublasLtMatmul(), "Datatypes Supported", rows with scale type CUDA_R_32F:
 //             CUBLAS_COMPUTE_32F, _32F_PEDANTIC                       A, B      C, D      bias
 //                                                                     16BF      16BF      16BF
 //                                                                     16BF      32F       32F
@@ -9,7 +9,8 @@
 // Bias      cublasLt.h, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: the type of D but for int8 and fp8; length: rows of D, packed.
 // Aux       cublasLt.h, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, _BATCH_STRIDE: for GELU divisible by 8, at least the rows of
 //           D; its type is that of D.
-// Stricter than the documents: an epilogue wants a column-major D, BGRADA an A and BGRADB a B whose neighbours in memory
+// Order     the same, note 6: epilogues that combine an activation with a bias want a column-major D.
+// Stricter than the documents: every epilogue wants a column-major D, BGRADA an A and BGRADB a B whose neighbours in memory
 // are neighbours along the gradient. That is how the epilogues are used everywhere; otherwise nothing is promised.
 #include "tests/emulated/cublaslt_support.h"
 

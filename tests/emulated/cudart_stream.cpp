@@ -156,7 +156,11 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   const bool skipped = next_wait_is_skipped(device_of(stream));
   if (const auto captured = capture_wait(stream, *event, !skipped)) return remember(*captured);
   const Ticket recorded = event->last();
-  if (recorded && !skipped) stream_of(stream).issue_wait(recorded);
+  if (!recorded) return cudaSuccess;
+  if (skipped)
+    tell_adversaries(stream_of(stream), *recorded->stream);
+  else
+    stream_of(stream).issue_wait(recorded);
   return cudaSuccess;
 }
 

@@ -27,6 +27,9 @@ struct Device {
   std::vector<Stream*> streams;
   int num_streams_made = 0;
   uint64_t num_host_waits = 0;
+  int issuer = 0;     // the thread of the host that queued last
+  int num_asked = 0;  // how often that has asked since whether something is done
+  int num_naps = 0;   // how often in turn it was seen asleep since
 
   std::atomic<std::size_t> used_bytes{0};
 };

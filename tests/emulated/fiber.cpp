@@ -23,7 +23,9 @@ void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 }
 #endif
 #if defined(__SANITIZE_ADDRESS__)
+#include <pthread.h>
 #include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
 #endif
 
 namespace takt::emulated {
@@ -128,6 +130,14 @@ void describe_main([[maybe_unused]] Context& context) {
 #if defined(TAKT_EMULATED_TSAN)
   context.sanitizer = __tsan_get_current_fiber();
 #endif
+#if defined(__SANITIZE_ADDRESS__)
+  pthread_attr_t attributes;
+  void* stack = nullptr;
+  pthread_getattr_np(pthread_self(), &attributes);
+  pthread_attr_getstack(&attributes, &stack, &context.stack_bytes);
+  pthread_attr_destroy(&attributes);
+  context.stack = stack;
+#endif
 }
 
 Fiber::Fiber(void (*entry)()) : mapping_(acquire_mapping()) {
@@ -135,6 +145,8 @@ Fiber::Fiber(void (*entry)()) : mapping_(acquire_mapping()) {
 #if defined(TAKT_EMULATED_TSAN)
   context.sanitizer = __tsan_create_fiber(0);
 #endif
+  context.stack = static_cast<char*>(mapping_) + kGuardBytes;
+  context.stack_bytes = kStackBytes;
 }
 
 Fiber::~Fiber() {
@@ -144,7 +156,16 @@ Fiber::~Fiber() {
   release_mapping(mapping_);
 }
 
+void begin_fiber() {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+#endif
+}
+
 void switch_context(Context& from, Context& to) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(&from.fake_stack, to.stack, to.stack_bytes);
+#endif
 #if defined(TAKT_EMULATED_TSAN)
   __tsan_switch_to_fiber(to.sanitizer, kNoSync);
 #endif
@@ -152,6 +173,9 @@ void switch_context(Context& from, Context& to) {
   swapcontext(&from.registers, &to.registers);
 #else
   takt_emulated_switch(&from.stack_pointer, to.stack_pointer);
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
 #endif
 }
 

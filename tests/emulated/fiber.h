@@ -25,6 +25,10 @@ struct Context {
   void* stack_pointer = nullptr;
 #endif
   void* sanitizer = nullptr;  // ThreadSanitizer's view of this flow of control
+  // AddressSanitizer's: where the stack lies, and frames that it keeps elsewhere.
+  const void* stack = nullptr;
+  std::size_t stack_bytes = 0;
+  void* fake_stack = nullptr;
 };
 
 // The context of the OS thread itself; what fibres return to.
@@ -44,6 +48,9 @@ class Fiber {
  private:
   void* mapping_ = nullptr;
 };
+
+// The first that a fibre does.
+void begin_fiber();
 
 // Goes on at `to`; returns when something switches back to `from`.
 void switch_context(Context& from, Context& to);

@@ -33,6 +33,8 @@ cudaError_t instantiate(cudaGraphExec_t* executable, const GraphBody& body) {
   for (std::size_t lane = 0; lane < body.lane_devices.size(); ++lane)
     made->lanes.push_back(
         Stream::make(device(body.lane_devices[lane]), "of a graph, as stream " + std::to_string(lane)));
+  for (const SkippedWait& wait : body.skipped_waits)
+    tell_adversaries(*made->lanes[wait.later], *made->lanes[wait.sooner]);
   ++live_counters().num_graphs;
   *executable = made;
   return cudaSuccess;

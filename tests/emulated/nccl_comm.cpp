@@ -312,7 +312,7 @@ bool Comm::meet(Meeting& meeting) {
     futex_wake(meeting.generation, INT_MAX, true);
   } else {
     std::optional<WaitForPeers> waiting;
-    if (is_on_stream()) waiting.emplace();
+    if (is_on_stream()) waiting.emplace(&meeting.generation, generation);
     const double start_s = now_s();
     while (meeting.generation == generation)
       if (!sleep(meeting.generation, generation, start_s, "")) return false;

@@ -117,6 +117,7 @@ Ticket Stream::push(std::unique_ptr<Entry> entry) {
   entry->issued.release();
   {
     const Lock lock(device.mutex);
+    note_issue(device);
     ticket->sequence = ++num_queued;
     if (ticket->wanted) num_wanted = num_queued;
     if (queue.empty()) head_since_ms = now_ms();

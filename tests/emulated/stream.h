@@ -65,8 +65,11 @@ class Stream : public std::enable_shared_from_this<Stream> {
   double head_since_ms = 0;  // when the head of the queue became it
   uint64_t index = 0;        // on its device
   uint64_t priority = 0;     // kPriority: the highest that can run does
+  int rank = 0;              // kPriority: before all priorities; see tell_adversaries
   bool running = false;      // an entry was taken and is not finished
   bool waits_for_peers = false;
+  const std::atomic<uint32_t>* peers_word = nullptr;  // which is that until they are there
+  uint32_t peers_seen = 0;
   Ticket blocked_on;  // the entry taken is a wait for this
   bool closing = false;
   Edge finished_edge;  // all that has run, for who asks whether it is done
@@ -90,6 +93,14 @@ class Stream : public std::enable_shared_from_this<Stream> {
 // May the stream's worker take the head of its queue now? If not, `wait_us` is when to ask again at the latest, -1 if only
 // a change can make it so.
 bool may_take(Stream& stream, long& wait_us);
+
+// A wait of `later` for `sooner` was skipped. The priority schedule lets `later` run as soon as it can, and `sooner` when
+// nothing else can, so that what the wait was for shows in the first run.
+void tell_adversaries(Stream& later, Stream& sooner);
+
+// The host has queued something; it asks whether something is done. Who asks again, and queues nothing, waits.
+void note_issue(Device& device);
+void note_question(Device& device);
 
 // ---- Waiting. ----
 

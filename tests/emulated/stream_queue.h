@@ -16,7 +16,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -70,9 +72,10 @@ bool finished(const Ticket& ticket);
 
 // Lives while an operation on a worker thread sleeps until peers arrive. Without it the priority schedule would hold back
 // the device's other streams behind the sleeper, one of which may be what the peers wait for.
+// `word`, where there is one, is `seen` until they are there: who has not woken up yet does not sleep any more.
 class WaitForPeers {
  public:
-  WaitForPeers();
+  explicit WaitForPeers(const std::atomic<uint32_t>* word = nullptr, uint32_t seen = 0);
   ~WaitForPeers();
   WaitForPeers(const WaitForPeers&) = delete;
   WaitForPeers& operator=(const WaitForPeers&) = delete;

@@ -54,6 +54,10 @@ class Mutex {
       state = word_.exchange(2);
     }
   }
+  bool try_lock() {
+    uint32_t state = 0;
+    return word_.compare_exchange_strong(state, 1);
+  }
   void unlock() {
     if (word_.exchange(0) == 2) futex_wake(word_, 1);
   }

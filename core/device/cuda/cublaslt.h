@@ -27,7 +27,7 @@ class CublasLtMatmul {
   };
 
   // nullopt: the library offers no algorithm, which is a matter of the epilogue; kNone throws kBug instead. All tensors
-  // must be aligned to 16 bytes, and so must the workspace, which no algorithm that is taken exceeds.
+  // must be aligned to 16 bytes, and the workspace, which no algorithm that is taken exceeds, to 256.
   //
   // The heuristic's first choice is taken. Where the context names a file of choices, the candidates are measured, once a
   // shape, device and version of the library, and the file remembers the fastest: see matmul_choices.h. That takes device
