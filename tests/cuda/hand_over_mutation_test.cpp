@@ -24,9 +24,13 @@ struct Wait {
 class Waits {
  public:
   Waits(const StepPlan& plan, std::int64_t num_steps, int num_evaluations) : plan_(plan) {
-    run(plan.start, "start");
-    for (std::int64_t step = 1; step <= num_steps; ++step) run(plan.step, concat("step ", step));
-    for (int i = 1; i <= num_evaluations; ++i) run(plan.evaluate, concat("evaluation ", i));
+    run(plan.start, "start", 0);
+    int micro_batches = 0;  // so far: slots go on from step to step
+    for (std::int64_t step = 1; step <= num_steps; ++step) {
+      run(plan.step, concat("step ", step), micro_batches);
+      micro_batches += 1 + plan.step.back().micro_batch;
+    }
+    for (int i = 1; i <= num_evaluations; ++i) run(plan.evaluate, concat("evaluation ", i), 0);
   }
 
   const std::vector<Wait>& all() const { return waits_; }
@@ -35,15 +39,15 @@ class Waits {
   using Slot = std::pair<std::string, int>;  // of an input
 
   // At the end the host reads results, and has waited for all that was queued.
-  void run(const std::vector<Action>& actions, const std::string& when) {
+  void run(const std::vector<Action>& actions, const std::string& when, int micro_batches_before) {
     for (const Action& action : actions)
-      if (action.kind == Action::Kind::kRun) run(action, when);
+      if (action.kind == Action::Kind::kRun)
+        run(action, when, (micro_batches_before + action.micro_batch) % kInputSlots);
     host_waited_ = num_runs_;
   }
 
-  void run(const Action& action, const std::string& when) {
+  void run(const Action& action, const std::string& when, int slot) {
     const Program& program = plan_.programs[static_cast<std::size_t>(action.program)];
-    const int slot = action.micro_batch % kInputSlots;
     const std::string what = concat(when, ", ", program.name, " ", action.micro_batch);
     const std::vector<std::string> inputs = inputs_in_order(program);
     for (const std::string& input : inputs) write({input, slot}, what);
