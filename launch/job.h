@@ -69,6 +69,7 @@ struct LogConfig {
 };
 
 struct GuardConfig {
+  std::string nan = "stop";     // stop | skip
   double hang_timeout_s = 600;  // "600s"
 };
 

@@ -49,6 +49,7 @@ StepConfig step_config(const Job& job, const Unit& unit, DeviceKind device) {
           .seed = job.seed,
           .precision = find_precision(job.train.precision),
           .layout = {.shard = find_shard(job.mesh.shard), .sequence = job.mesh.sequence},
+          .skips_failed_steps = job.guard.nan == "skip",
           .grad_clip = job.train.grad_clip,
           .bucket_bytes = static_cast<std::size_t>(job.mesh.bucket_bytes),
           .overlap = device == DeviceKind::kCuda ? kOverlapOnGpus : Overlap{},

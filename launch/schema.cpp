@@ -276,6 +276,11 @@ Keys run_keys() {
           "log.every", [](Job & j) -> auto& { return j.log.every; }, from_to(1, kMostSteps), "steps",
           "Between two lines of the console.")
           .also_known_as({"interval", "log_interval", "logging_steps"}),
+      choice_key(
+          "guard.nan", [](Job & j) -> auto& { return j.guard.nan; }, {"stop", "skip"},
+          "What a step does whose loss or gradients are not finite, and whose update is never applied: ends "
+          "the run, or is "
+          "passed over, up to ten in a row."),
       hang_timeout_key(),
   };
 }
@@ -327,7 +332,7 @@ const JobKey* find_job_key(std::string_view name) {
 }
 
 const std::vector<RetiredKey>& retired_job_keys() {
-  static const std::vector<RetiredKey> keys = {{"data.kind", "tokens"}, {"guard.nan", "stop"}};
+  static const std::vector<RetiredKey> keys = {{"data.kind", "tokens"}};
   return keys;
 }
 

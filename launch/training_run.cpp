@@ -103,7 +103,7 @@ void TrainingRun::train() {
     const std::int64_t step = trainer_.cursor().step;
     const bool validates = is_due(job.eval.every) || step == job.train.steps;
     Wishes wishes{.checkpoint = is_due(job.checkpoint.every_steps)};
-    report_finished(validates || wishes.checkpoint ? 0 : trainer_.num_ahead(), wishes);
+    report_finished(validates || wishes.checkpoint ? 0 : num_ahead(), wishes);
     if (wishes.stop || wishes.checkpoint) report_finished(0, wishes);
     // After the last step only a validation is worth interrupting.
     is_stopped_ = wishes.stop && (step < job.train.steps || prepared_.data.valid);
@@ -122,9 +122,10 @@ void TrainingRun::report_finished(int num_left, Wishes& wishes) {
   while (trainer_.num_unfinished() > num_left) {
     const StepResult result = trainer_.finish_step();
     const StepTimes times = share_times(result);
-    require_finite(result);
-    last_loss_ = result.loss;
-    report_step(result, times);
+    if (!is_skipped(result)) {
+      last_loss_ = result.loss;
+      report_step(result, times);
+    }
     wishes.stop = wishes.stop || times.stop > 0;
     wishes.checkpoint = wishes.checkpoint || times.checkpoint_due > 0;
   }
@@ -174,12 +175,24 @@ TrainingRun::StepTimes TrainingRun::share_times(const StepResult& result) {
 }
 
 // All ranks hold the same sums, so all of them see it. A step that began meanwhile changes nothing, but it ends before the
-// communicators go.
-void TrainingRun::require_finite(const StepResult& result) {
-  if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) return;
+// failed one is computed again, and before the communicators go.
+bool TrainingRun::is_skipped(const StepResult& result) {
+  if (std::isfinite(result.loss) && std::isfinite(result.grad_norm)) {
+    num_skipped_in_row_ = 0;
+    return false;
+  }
   while (trainer_.num_unfinished() > 0) trainer_.finish_step();
-  fail_numerics(concat("step ", result.step, ": loss ", result.loss, ", gradient norm ", result.grad_norm,
-                       "; this update was not applied"));
+  const std::string where = trainer_.trace_failure(result, *prepared_.data.train, order_);
+  const std::string what =
+      concat("step ", result.step, ": loss ", result.loss, ", gradient norm ", result.grad_norm,
+             where.empty() ? "" : "; it shows first in " + where, "; this update was not applied");
+  constexpr int kMostInRow = 10;
+  ++num_skipped_;
+  if (prepared_.job.guard.nan != "skip") fail_numerics(what);
+  if (++num_skipped_in_row_ >= kMostInRow)
+    fail_numerics(concat(what, ", nor the ", kMostInRow - 1, " before it"));
+  if (is_root()) console_->print(what);
+  return true;
 }
 
 void TrainingRun::fail_numerics(const std::string& what) const {

@@ -51,7 +51,10 @@ class TrainingRun {
   bool owes_validation() const;
   bool share_stop();
   StepTimes share_times(const StepResult& result);
-  void require_finite(const StepResult& result);
+  // Steps to leave unfinished while the host looks at what is done.
+  int num_ahead() const { return prepared_.job.guard.nan == "skip" ? 0 : trainer_.num_ahead(); }
+  // Is the step to be passed over? Throws kNumerics where it ends the run.
+  bool is_skipped(const StepResult& result);
   [[noreturn]] void fail_numerics(const std::string& what) const;
   void train();
   bool is_due(std::int64_t every_steps) const;
@@ -96,6 +99,7 @@ class TrainingRun {
   std::int64_t saved_step_ = -1;
   std::filesystem::path saved_directory_;  // of saved_step_; empty: none yet
   std::int64_t validated_step_ = -1;
+  std::int64_t num_skipped_ = 0, num_skipped_in_row_ = 0;
   std::optional<double> last_loss_;  // of the last step, also of an earlier process; none: not known
   std::optional<Evaluation> evaluation_;
   SectionSums sums_;

@@ -149,7 +149,8 @@ RunSummary TrainingRun::summarize(int exit_code) const {
                      .unit = unit_.name,
                      .units = trainer_.cursor().samples * unit_.per_sample,
                      .time_s = seconds_between(start_, Clock::now()),
-                     .loss = last_loss_};
+                     .loss = last_loss_,
+                     .skipped_steps = num_skipped_};
   if (evaluation_) {
     summary.valid_loss = evaluation_->loss;
     summary.valid_figures = evaluation_->figures;

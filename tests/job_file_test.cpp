@@ -236,10 +236,10 @@ TEST(JobFile, SavedJobsOfEarlierVersionsAreRead) {
   const Job job = parse_saved_job(saved, "effective.toml").job;
   EXPECT_EQ(job.optimizer.momentum, 0.5);
   expect_same(parsed("[data]\nkind = \"tokens\"\n[guard]\nnan = \"stop\"\n").job, Job{});
-  EXPECT_EQ(error_of_text("guard = { nan = \"skip\" }"),
-            "job.toml:1:17: guard.nan: wanted \"stop\", the only one there is, got \"skip\"\n"
-            "  1 | guard = { nan = \"skip\" }\n"
-            "    |                 ^~~~~~ this key may be left out");
+  EXPECT_EQ(error_of_text("data = { kind = \"words\" }"),
+            "job.toml:1:17: data.kind: wanted \"tokens\", the only one there is, got \"words\"\n"
+            "  1 | data = { kind = \"words\" }\n"
+            "    |                 ^~~~~~~ this key may be left out");
 }
 
 TEST(JobFile, FilesThatCannotBeReadAreConfigurationErrors) {

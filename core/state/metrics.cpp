@@ -126,6 +126,7 @@ void write_summary(const path& path, const RunSummary& summary) {
   for (const OpShare& op : summary.ops)
     text["ops"].push_back(
         {{"op", op.op}, {"calls", op.num_calls}, {"ms", 1e3 * op.time_s}, {"share", op.share}});
+  if (summary.skipped_steps > 0) text["skipped_steps"] = summary.skipped_steps;
   text["exit"] = summary.exit;
   write_file_atomically(path, text.dump(2) + "\n");
 }

@@ -72,6 +72,7 @@ struct RunSummary {
   std::optional<double> valid_loss = {};
   std::vector<std::pair<std::string, double>> valid_figures = {};  // "valid_" + name
   double units_per_s = 0;                                          // mean
+  std::int64_t skipped_steps = 0;  // whose numbers were not finite
   int ranks = 1;
   std::string mesh = {};          // "data=4 tensor=2"
   std::vector<OpShare> ops = {};  // where they were timed, the longest first

@@ -85,7 +85,8 @@ Graph build_update(const Graph& micro_batch, const StepConfig& config) {
       clip_factor(graph, add(graph, squares, "grad_norm.square"), config.grad_clip, std::string(kGradNorm));
   const ValueId loss_of_step = scale(graph, loss, 1.0, std::string(kLossOfStep));
   const ValueId failed = graph.persistent(std::string(kFailed), {}, Role::kDerived);
-  const ValueId factor = applied_factor(graph, clip.factor, loss_of_step, failed, "applied_factor");
+  const ValueId factor =
+      applied_factor(graph, clip.factor, loss_of_step, failed, config.skips_failed_steps, "applied_factor");
   const ValueId hyper = graph.input(std::string(kHyper), {{{"hyper", 3}}, DType::kF32});
   for (UpdateInputs& in : parameters) {
     in.hyper = hyper;

@@ -27,6 +27,8 @@ struct StepConfig {
   Precision precision = Precision::kF32;
   LayoutOptions layout = {};
   Recompute recompute = Recompute::kNone;
+  bool skips_failed_steps =
+      false;  // a step that is not finite changes nothing, and the next one may; else none after it
   double grad_clip = 1.0;        // largest norm of the whole gradient; 0: off
   std::size_t bucket_bytes = 0;  // gradients reduced in one call; 0: from the data-parallel degree
   Overlap overlap = {};

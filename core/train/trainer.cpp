@@ -6,6 +6,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "collectives/share.h"
 #include "core/base/rng.h"
 #include "core/passes/shard_ranges.h"
 #include "core/state/pretrained.h"
@@ -256,6 +257,39 @@ StepResult Trainer::finish_step() {
 
 void Trainer::require_finished(std::string_view for_what) const {
   TAKT_ASSERT(num_unfinished_ == 0, for_what, " wants all steps finished, ", num_unfinished_, " are not");
+}
+
+std::string Trainer::first_non_finite() {
+  for (const PersistentValue& value : plan_.table.values()) {
+    if (value.role != Role::kAccumulator || value.desc.dtype != DType::kF32) continue;
+    std::vector<float> numbers(static_cast<std::size_t>(value.desc.num_elements()));
+    executor_->read(value.name, std::as_writable_bytes(std::span(numbers)));
+    if (std::any_of(numbers.begin(), numbers.end(), [](float number) { return !std::isfinite(number); }))
+      return value.of.empty() ? "the loss" : concat("the gradient of '", value.of, "'");
+  }
+  return {};
+}
+
+std::string Trainer::trace_failure(const StepResult& failed, const Dataset& data, const DataOrder& order) {
+  require_finished("looking for a number that is not finite");
+  const TrainingCursor now = cursor_;
+  cursor_.samples = failed.samples - batch_.samples_a_step;
+  std::string found;
+  for (int m = 0; found.empty() && m < static_cast<int>(batch_.num_micro_batches); ++m) {
+    executor_->run({Action::Kind::kClearAccumulators});
+    draw_samples(order, m);
+    load_micro_batch(data, 0);
+    executor_->run(Action{Action::Kind::kRun, static_cast<int>(plan_.index_of(kMicroBatch)), 0});
+    const std::string here = first_non_finite();
+    double first =
+        here.empty() ? 0 : world_.size() - world_.rank();  // the lowest rank has the largest number
+    world_.all_reduce(&first, 1, DType::kF64, ReduceOp::kMax, {"who has found it"});
+    if (first == 0) continue;
+    const int rank = world_.size() - static_cast<int>(first);
+    found = concat(share_text(world_, here, rank), " in micro-batch ", m, " on rank ", rank);
+  }
+  cursor_ = now;
+  return found;
 }
 
 void Trainer::add_outputs(std::int64_t num_counted, std::span<double> sums) {

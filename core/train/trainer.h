@@ -76,6 +76,11 @@ class Trainer {
   // How many steps to leave unfinished: 1 where the executor runs beside the host, else 0.
   int num_ahead() const { return executor_->runs_beside_host() ? 1 : 0; }
 
+  // After a step whose numbers are not finite, with all steps finished: computes its micro-batches again, one by one, and
+  // says in which of them, on which rank, in which gradient it shows first; empty where it does not show again. Every rank
+  // calls it and gets the same words. The weights must be those that the step read, and stay.
+  std::string trace_failure(const StepResult& failed, const Dataset& data, const DataOrder& order);
+
   // The mean loss over the first `num_samples` samples of `data` (0: all), each counted once on any mesh.
   // Between micro-batches every rank asks `stop`, where one is given, which must say the same on all.
   Evaluation evaluate(const Dataset& data, std::int64_t num_samples = 0,
@@ -135,6 +140,8 @@ class Trainer {
   int input_slot(int micro_batch) const;
   std::optional<StepSections> sections_since(Clock::time_point start) const;
   void require_finished(std::string_view for_what) const;
+  // The first sum of gradients, or of the loss, with a number on this rank that is not finite; empty: none.
+  std::string first_non_finite();
   bool counts_its_samples() const;
 
   const Task& task_;
