@@ -85,6 +85,26 @@ struct ClipFactor {
 };
 ClipFactor clip_factor(Graph& graph, ValueId square, double max_norm, const std::string& name);
 
+// ---- Experts ----
+
+struct Routes {
+  ValueId weights;  // f32 [batch, seq, pick]
+  ValueId slots;    // i32 [batch, seq, pick]: expert * capacity + place, negative where an expert is full
+  ValueId load;     // f32 [batch, choice]: what part of a sample's tokens picked each expert
+};
+// logits: f32 [batch, seq, choice]. Every token picks experts; each has `capacity` slots for a sample. See route.cpp.
+Routes route(Graph& graph, ValueId logits, std::int64_t picks, std::int64_t capacity, const std::string& name);
+// f32 [batch, seq]: what a token adds to the loss for the router's sake. See router_loss.cpp.
+ValueId router_loss(Graph& graph, ValueId logits, ValueId load, double balance, double z,
+                    const std::string& name);
+// x: [batch, seq, columns]. Returns [expert, batch, slot, columns]: tokens in their slots, times their weights if there
+// are any; zeros in empty ones.
+ValueId dispatch(Graph& graph, ValueId x, ValueId slots, std::int64_t experts, std::int64_t capacity,
+                 const std::string& name, std::optional<ValueId> weights = {});
+// The opposite: a token is the (weighted) sum of its slots.
+ValueId combine(Graph& graph, ValueId y, ValueId slots, std::optional<ValueId> weights,
+                const std::string& name);
+
 // ---- Axes ----
 
 // The same elements in the same order under other axes; renaming an axis is the simplest case.
@@ -108,8 +128,10 @@ const OpDef& attention_grad_op();
 const OpDef& broadcast_op();
 const OpDef& cast_op();
 const OpDef& clip_factor_op();
+const OpDef& combine_op();
 const OpDef& cross_entropy_op();
 const OpDef& cross_entropy_grad_op();
+const OpDef& dispatch_op();
 const OpDef& embedding_op();
 const OpDef& embedding_grad_op();
 const OpDef& fill_op();
@@ -123,7 +145,12 @@ const OpDef& reduce_op();
 const OpDef& reshape_op();
 const OpDef& rotary_op();
 const OpDef& rotary_table_op();
+const OpDef& route_op();
+const OpDef& route_grad_op();
+const OpDef& router_loss_op();
+const OpDef& router_loss_grad_op();
 const OpDef& scale_op();
+const OpDef& slot_dot_op();
 const OpDef& softmax_op();
 const OpDef& softmax_grad_op();
 const OpDef& squared_error_op();
