@@ -36,6 +36,7 @@ struct TrainConfig {
 struct MeshConfig {
   bool is_auto = true;    // layout = "auto": all ranks on data
   std::int64_t data = 1;  // 0: what the other axes leave
+  std::int64_t expert = 1;
   std::int64_t tensor = 1;
   std::string shard = "none";    // see Shard
   std::int64_t shard_group = 0;  // data ranks that share one copy; 0: all

@@ -70,23 +70,24 @@ bool set_betas(Job& job, const JobValue& value) {
   return true;
 }
 
-// "auto", or a table of at least one mesh axis. An axis "data" that is absent takes what "tensor" leaves.
+// "auto", or a table of at least one mesh axis. An axis "data" that is absent takes what the others leave.
 bool set_layout(Job& job, const JobValue& value) {
   if (const std::string* text = text_of(value)) {
     if (*text != "auto") return false;
     job.mesh.is_auto = true;
-    job.mesh.data = job.mesh.tensor = 1;
+    job.mesh.data = job.mesh.expert = job.mesh.tensor = 1;
     return true;
   }
   const auto* table = std::get_if<std::vector<JobField>>(&value.data);
   if (!table || table->empty()) return false;
-  std::int64_t data = 0;
-  std::int64_t tensor = 0;
+  std::int64_t data = 0, expert = 1, tensor = 1;
   for (const JobField& field : *table) {
     const auto* size = std::get_if<std::int64_t>(&field.value.data);
     if (!size || *size < 1 || *size > (1 << 24)) return false;
     if (field.name == "data")
       data = *size;
+    else if (field.name == "expert")
+      expert = *size;
     else if (field.name == "tensor")
       tensor = *size;
     else
@@ -94,14 +95,16 @@ bool set_layout(Job& job, const JobValue& value) {
   }
   job.mesh.is_auto = false;
   job.mesh.data = data;
-  job.mesh.tensor = tensor == 0 ? 1 : tensor;
+  job.mesh.expert = expert;
+  job.mesh.tensor = tensor;
   return true;
 }
 
 std::string layout_text(const Job& job) {
   if (job.mesh.is_auto) return "\"auto\"";
-  if (job.mesh.data == 0) return fmt::format("{{ tensor = {} }}", job.mesh.tensor);
-  return fmt::format("{{ data = {}, tensor = {} }}", job.mesh.data, job.mesh.tensor);
+  const std::string data = job.mesh.data == 0 ? "" : fmt::format("data = {}, ", job.mesh.data),
+                    expert = job.mesh.expert == 1 ? "" : fmt::format("expert = {}, ", job.mesh.expert);
+  return fmt::format("{{ {}{}tensor = {} }}", data, expert, job.mesh.tensor);
 }
 
 bool set_checkpoint_every(Job& job, const JobValue& value) {
@@ -179,9 +182,11 @@ JobKey betas_key() {
 
 JobKey layout_key() {
   return {.name = "mesh.layout",
-          .type = R"("auto" or { data = N, tensor = N })",
-          .help = "How ranks are arranged. auto: all on data. Without data: what tensor leaves.",
-          .aliases = {"data", "tensor", "tensor_parallel", "tp", "dp"},
+          .type = R"("auto" or { data = N, expert = N, tensor = N })",
+          .help =
+              "How ranks are arranged. auto: all on data. Without data: what the others leave. Ranks along "
+              "expert share the experts and the samples.",
+          .aliases = {"data", "expert", "tensor", "tensor_parallel", "expert_parallel", "tp", "dp", "ep"},
           .set = set_layout,
           .get = layout_text};
 }

@@ -37,9 +37,10 @@ int planned_ranks(const PlanOptions& options, const MeshConfig& mesh) {
   if (mesh.is_auto) return 1;
   constexpr std::int64_t kMostRanks = 1 << 24;
   const std::int64_t data = std::max<std::int64_t>(1, mesh.data);
-  TAKT_REQUIRE(data <= kMostRanks / mesh.tensor, "mesh.layout: data=", data, " x tensor=", mesh.tensor,
+  TAKT_REQUIRE(data <= kMostRanks / mesh.tensor && data * mesh.tensor <= kMostRanks / mesh.expert,
+               "mesh.layout: data=", data, " x expert=", mesh.expert, " x tensor=", mesh.tensor,
                " is more than ", kMostRanks, " ranks");
-  return static_cast<int>(data * mesh.tensor);
+  return static_cast<int>(data * mesh.expert * mesh.tensor);
 }
 
 // A plan touches no device: "cuda" is planned wherever its kernels are built in, "auto" is the CPU.
@@ -63,8 +64,8 @@ int run(const PlanOptions& options, const CommandContext& context) {
   const DeviceKind device = planned_device(job);
   const StepConfig config = step_config(job, task->unit(), device);
   StepCompiler compiler(*task, config);
-  const Mesh mesh =
-      resolve_mesh(job.mesh, planned_ranks(options, job.mesh), compiler.extents_to_divide("tensor"));
+  const Mesh mesh = resolve_mesh(job.mesh, planned_ranks(options, job.mesh),
+                                 compiler.extents_to_divide("tensor"), compiler.extents_to_divide("expert"));
   const HostLimits host = limits_of_this_host();
   // On GPUs the ranks of a host do not share memory.
   const HostedStep step =

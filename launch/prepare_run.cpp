@@ -97,7 +97,8 @@ void plan(PreparedRun& run, const RunOptions& options, World& world) {
     run.config = step_config(run.job, run.task->unit(), run.device);
     StepCompiler compiler(*run.task, run.config,
                           [](std::string_view, std::string_view, const Graph&) { stop_if_requested(); });
-    run.mesh = resolve_mesh(run.job.mesh, world.size(), compiler.extents_to_divide("tensor"));
+    run.mesh = resolve_mesh(run.job.mesh, world.size(), compiler.extents_to_divide("tensor"),
+                            compiler.extents_to_divide("expert"));
     run.batch = compiler.batch(run.mesh);
     compile(run, compiler, options, world);
     stop_if_requested();

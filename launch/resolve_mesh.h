@@ -9,9 +9,11 @@
 
 namespace takt {
 
-// The mesh axes are {data, tensor}, so the ranks of a tensor group are neighbours; with a shard group that is smaller than
-// data, {replica, data, tensor}. "auto" is all ranks on data. `extents` are those of the model that tensor must divide, see StepCompiler. Throws kConfig, with the nearest
-// layouts that fit, if the ranks or the model cannot be split as asked.
-Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const std::vector<Dim>& extents);
+// The mesh axes are {data, tensor}, so the ranks of a tensor group are neighbours; {data, expert, tensor} where experts are
+// shared; with a shard group that is smaller than data, replica before them. "auto" is all ranks on data. `extents` are
+// those of the model that tensor must divide, `of_experts` those that expert must, see StepCompiler. Throws kConfig, with
+// the nearest layouts that fit, if the ranks or the model cannot be split as asked.
+Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const std::vector<Dim>& extents,
+                  const std::vector<Dim>& of_experts = {});
 
 }  // namespace takt

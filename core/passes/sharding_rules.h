@@ -48,7 +48,7 @@ struct LayoutOptions {
   bool sequence = false;
 };
 
-// batch over replica and data; heads, kv_heads, mlp and vocab over tensor, and seq where it divides; of what `shard` says,
+// batch over replica, data and expert; expert over expert; heads, kv_heads, mlp and vocab over tensor, and seq where it divides; of what `shard` says,
 // storage over data. The model computes with whole weights, an update with whatever pieces are stored.
 ShardingRules model_rules(const LayoutOptions& options = {});
 ShardingRules update_rules(const LayoutOptions& options = {});
