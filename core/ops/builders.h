@@ -93,7 +93,8 @@ struct Routes {
   ValueId load;     // f32 [batch, choice]: what part of a sample's tokens picked each expert
 };
 // logits: f32 [batch, seq, choice]. Every token picks experts; each has `capacity` slots for a sample. See route.cpp.
-Routes route(Graph& graph, ValueId logits, std::int64_t picks, std::int64_t capacity, const std::string& name);
+Routes route(Graph& graph, ValueId logits, std::int64_t picks, std::int64_t capacity,
+             const std::string& name);
 // f32 [batch, seq]: what a token adds to the loss for the router's sake. See router_loss.cpp.
 ValueId router_loss(Graph& graph, ValueId logits, ValueId load, double balance, double z,
                     const std::string& name);
