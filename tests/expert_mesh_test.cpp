@@ -162,11 +162,12 @@ TEST(RouterLoss, IsAFigureOfAnEvaluation) {
 
 std::map<std::string, std::vector<float>> weights_of(Trainer& trainer, Communicator& world) {
   static std::map<std::string, std::vector<float>> weights;
-  const std::vector<TensorShard> shards = trainer.shards();
+  std::vector<TensorShard> shards = trainer.shards();
+  std::erase_if(shards, [](const TensorShard& shard) { return shard.is_optimizer; });
   if (world.rank() == 0) weights = empty_weights(shards);
   world.barrier({"whole weights are allocated"});
   for (const TensorShard& shard : shards)
-    if (shard.writes && !shard.is_optimizer) collect(shard, weights.at(shard.name));
+    if (shard.writes) collect(shard, weights.at(shard.name));
   world.barrier({"whole weights are there"});
   return weights;
 }
@@ -210,8 +211,7 @@ TEST(ExpertFiles, AreMixtralsAndAnyMeshReadsThem) {
       import_model(file, trainer.shards(), trainer.exported());
       const auto read = weights_of(trainer, world);
       if (world.rank() > 0) return;
-      for (const auto& [name, weights] : written)
-        if (std::isfinite(weights.front())) EXPECT_EQ(read.at(name), weights) << name;
+      EXPECT_EQ(read, written) << to_string(mesh_of(ranks));
     });
 }
 
