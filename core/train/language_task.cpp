@@ -59,8 +59,7 @@ std::map<std::string, std::string> facts(const Settings& settings) {
       {"model.norm_eps", fmt::format("{}", settings.number("model.norm_eps"))}};
   if (settings.whole("model.experts") == 0) return facts;
   facts["model.experts_per_token"] = fmt::format("{}", settings.whole("model.experts_per_token"));
-  for (const char* name : {"model.capacity_factor", "model.router_balance", "model.router_z"})
-    facts[name] = fmt::format("{}", settings.number(name));
+  facts["model.capacity_factor"] = fmt::format("{}", settings.number("model.capacity_factor"));
   return facts;
 }
 
