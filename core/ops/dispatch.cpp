@@ -244,9 +244,14 @@ ValueId slots(Graph& g) {
   return g.input("slots", {{{"expert", 4}, {"batch", 4}, {"slot", 2}, {"embed", 12}}});
 }
 
+// What has no weights is given what had: the logits, an input, must have a part in the result.
 std::vector<Sample> samples_dispatch() {
-  return {{.name = "two experts a token",
-           .build = [](Graph& g) { dispatch(g, tokens(g), routes(g).slots, 4, 2, "y"); }},
+  return {{.name = "of weight 1",
+           .build =
+               [](Graph& g) {
+                 const Routes r = routes(g);
+                 dispatch(g, combine(g, slots(g), r.slots, r.weights, "x"), r.slots, 4, 2, "y");
+               }},
           {.name = "weighted", .build = [](Graph& g) {
              const Routes r = routes(g);
              dispatch(g, tokens(g), r.slots, 4, 2, "y", r.weights);
@@ -254,8 +259,12 @@ std::vector<Sample> samples_dispatch() {
 }
 
 std::vector<Sample> samples_combine() {
-  return {{.name = "two experts a token",
-           .build = [](Graph& g) { combine(g, slots(g), routes(g).slots, {}, "y"); }},
+  return {{.name = "of weight 1",
+           .build =
+               [](Graph& g) {
+                 const Routes r = routes(g);
+                 combine(g, dispatch(g, tokens(g), r.slots, 4, 2, "x", r.weights), r.slots, {}, "y");
+               }},
           {.name = "weighted", .build = [](Graph& g) {
              const Routes r = routes(g);
              combine(g, slots(g), r.slots, r.weights, "y");

@@ -107,10 +107,9 @@ Kernel cpu_grad(const KernelNode& node) {
                          });
 }
 
-// The load is an input of its own here: as that of a route it would depend on the logits.
 void build_sample(Graph& g) {
   const ValueId logits = g.input("logits", {{{"batch", 4}, {"seq", 4}, {"choice", 6}}});
-  router_loss(g, logits, g.input("load", {{{"batch", 4}, {"choice", 6}}}), 0.5, 0.3, "y");
+  router_loss(g, logits, route(g, logits, 2, 2, "routes").load, 0.5, 0.3, "y");
 }
 
 const Sample kSample{.name = "six choices", .build = build_sample};
