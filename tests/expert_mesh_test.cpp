@@ -109,6 +109,21 @@ TEST(ExpertParallelism, ARankHasItsShareOfTheExperts) {
   EXPECT_EQ(num_stacks, 2 * 3 * 4) << "of two layers: three weights, their gradients and two moments";
 }
 
+// Data ranks share what is stored of the experts that they have. If they cut it along the experts, outside of the axis
+// expert, gathering it would take all ranks.
+TEST(ExpertParallelism, StorageIsGatheredOverDataAlone) {
+  const LanguageTask task(mixtral());
+  for (const Shard shard : {Shard::kOptimizer, Shard::kGradients, Shard::kParameters})
+    for (const int tensor : {1, 2}) {
+      StepConfig step = step_of("adamw");
+      step.layout.shard = shard;
+      const StepPlan plan = compile_step(task, step, mesh_of({.data = 2, .expert = 2, .tensor = tensor}), 1);
+      for (const Program& program : plan.programs)
+        EXPECT_EQ(calls_over_expert(plan, program.name, "all_gather"), 0u)
+            << program.name << " shard=" << shard_names()[static_cast<std::size_t>(shard)];
+    }
+}
+
 TEST(ExpertParallelism, ThatDoesNotDivideIsRefused) {
   GptConfig model = mixtral();
   model.experts = 6;
