@@ -102,9 +102,10 @@ TEST(ResolveMesh, ExpertsThatDoNotSplitAreRefusedWithTheNearestLayouts) {
   EXPECT_EQ(resolved(with_experts(0, 4, 1), 8, 6),
             "mesh: expert=4 does not divide the model's 6 experts\n"
             "  nearest that fit: tensor=1 expert=2 data=4 | tensor=1 data=8 | tensor=2 expert=2 data=2");
-  EXPECT_EQ(resolved(with_experts(0, 2, 3), 8, 4),
-            "mesh: 8 ranks cannot be split as expert=2 x tensor=3 (8 is not a multiple of 6)\n"
-            "  nearest that fit: tensor=2 expert=2 data=2 | tensor=4 expert=2 data=1 | tensor=1 expert=2 data=4");
+  EXPECT_EQ(
+      resolved(with_experts(0, 2, 3), 8, 4),
+      "mesh: 8 ranks cannot be split as expert=2 x tensor=3 (8 is not a multiple of 6)\n"
+      "  nearest that fit: tensor=2 expert=2 data=2 | tensor=4 expert=2 data=1 | tensor=1 expert=2 data=4");
   EXPECT_EQ(resolved(with_experts(2, 2, 1), 8, 4),
             "mesh: 8 ranks cannot be split as data=2 x expert=2 x tensor=1 (= 4)\n"
             "  nearest that fit: tensor=1 expert=2 data=4 | tensor=1 data=8 | tensor=2 expert=2 data=2");
