@@ -1,5 +1,8 @@
-// The CUDA kernels of routing and dispatch against the CPU's, at sizes that fill several blocks, stretches of picks and packs.
+// Mixtures of experts on GPUs: the kernels of routing and dispatch against the CPU's, at sizes that fill several blocks,
+// stretches of picks and packs, and trainings whose experts are shared.
+#include "tests/cuda/cuda_test.h"
 #include "tests/cuda/device_tensor.h"
+#include "tests/cuda/small_training.h"
 #include "tests/op_contract.h"
 
 namespace takt {
@@ -35,7 +38,7 @@ Graph all_kernels(const Sizes& s, DType dtype) {
   return g;
 }
 
-class ExpertsCuda : public testing::TestWithParam<Sizes> {};
+class ExpertsCuda : public CudaTest, public testing::WithParamInterface<Sizes> {};
 
 TEST_P(ExpertsCuda, AreAsOnTheCpu) {
   CudaContext context;
@@ -65,6 +68,36 @@ TEST_P(ExpertsCuda, AreAsOnTheCpu) {
 INSTANTIATE_TEST_SUITE_P(Sizes, ExpertsCuda,
                          testing::Values(Sizes{3, 700, 8, 2, 120, 72}, Sizes{2, 333, 5, 3, 333, 33},
                                          Sizes{1, 64, 40, 4, 7, 1500}, Sizes{2, 1, 2, 2, 1, 8}));
+
+class ExpertTraining : public CudaTest {};
+
+TEST_F(ExpertTraining, OnAnyMeshOfGpusIsThatOnCpus) {
+  const SmallModel model = small_gpt("Mixtral", {.layers = 2,
+                                                 .embed = 16,
+                                                 .heads = 4,
+                                                 .kv_heads = 2,
+                                                 .mlp = 20,
+                                                 .vocab = kVocab,
+                                                 .seq = kSeq,
+                                                 .experts = 4});
+  for (const auto& [data, expert, tensor] :
+       {std::tuple(1, 1, 1), {1, 2, 1}, {1, 4, 1}, {2, 2, 1}, {1, 2, 2}}) {
+    SCOPED_TRACE(concat("data=", data, " expert=", expert, " tensor=", tensor));
+    SmallTraining training{.step = {.global_batch = 8, .micro_batch = 2, .steps = 3, .grad_clip = 0.8},
+                           .data = data,
+                           .expert = expert,
+                           .tensor = tensor};
+    training.step.optimizer.lr = 0.01;
+    training.step.optimizer.eps = 1e-5;
+    const Trained found = SmallRun(model, training, DeviceKind::kCuda)(),
+                  wanted = SmallRun(model, training, DeviceKind::kCpu)();
+    for (std::size_t i = 0; i < wanted.losses.size(); ++i)
+      EXPECT_NEAR(found.losses[i], wanted.losses[i], 2e-5 * wanted.losses[i]) << "loss " << i;
+    for (const auto& [name, weights] : wanted.weights)
+      for (std::size_t i = 0; i < weights.size(); ++i)
+        ASSERT_NEAR(found.weights.at(name).at(i), weights[i], 2e-3) << name << "[" << i << "]";
+  }
+}
 
 }  // namespace
 }  // namespace takt

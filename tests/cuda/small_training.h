@@ -77,11 +77,14 @@ inline SmallModel small_mlp(const MlpConfig& config) {
 
 struct SmallTraining {
   StepConfig step = {};
-  int data = 1, tensor = 1;
+  int data = 1, expert = 1, tensor = 1;
   std::int64_t num_steps = 3;
   NcclSettings nccl = {};
 
-  Mesh mesh() const { return {{{"data", data, 1}, {"tensor", tensor}}}; }
+  Mesh mesh() const {
+    if (expert == 1) return {{{"data", data, 1}, {"tensor", tensor}}};
+    return {{{"data", data, 1}, {"expert", expert, 1}, {"tensor", tensor}}};
+  }
 };
 
 // What came out, on the first rank.
