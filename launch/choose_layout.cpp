@@ -43,6 +43,7 @@ std::vector<RankedLayout> rank_layouts(StepCompiler& compiler, const MeshConfig&
   MeshConfig asked = config;
   asked.is_auto = false;
   asked.data = 0;
+  asked.expert = 1;
   const std::vector<Dim> over_context = extents("context"), over_tensor = extents("tensor");
   for (asked.context = 1; asked.context <= num_ranks; ++asked.context) {
     if (num_ranks % asked.context != 0 || !divides_all(asked.context, over_context)) continue;

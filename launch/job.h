@@ -38,6 +38,7 @@ struct MeshConfig {
   bool is_auto = true;    // layout = "auto": all ranks on data
   std::int64_t data = 1;  // 0: what the other axes leave
   std::int64_t context = 1;
+  std::int64_t expert = 1;
   std::int64_t tensor = 1;
   std::string shard = "none";    // see Shard
   std::int64_t shard_group = 0;  // data ranks that share one copy; 0: all
@@ -50,8 +51,10 @@ struct LayoutAxis {
   std::string_view name;
   std::int64_t MeshConfig::*size;
 };
-inline constexpr LayoutAxis kLayoutAxes[] = {
-    {"data", &MeshConfig::data}, {"context", &MeshConfig::context}, {"tensor", &MeshConfig::tensor}};
+inline constexpr LayoutAxis kLayoutAxes[] = {{"data", &MeshConfig::data},
+                                             {"context", &MeshConfig::context},
+                                             {"expert", &MeshConfig::expert},
+                                             {"tensor", &MeshConfig::tensor}};
 
 struct CheckpointConfig {
   std::int64_t every_steps = 0;  // "500 steps"; 0: by time

@@ -181,15 +181,16 @@ JobKey betas_key(std::string name, Member<std::array<double, 2>> member, std::st
 }
 
 JobKey layout_key() {
-  return {
-      .name = "mesh.layout",
-      .type = R"("auto" or { data = N, context = N, tensor = N })",
-      .help =
-          "How ranks are arranged: samples over data, tokens of a sample over context, layers over tensor. "
-          "auto: as is fastest, by an estimate, of what fits. Without data: what the others leave.",
-      .aliases = {"data", "tensor", "context", "tensor_parallel", "tp", "dp", "cp", "context_parallel"},
-      .set = set_layout,
-      .get = layout_text};
+  return {.name = "mesh.layout",
+          .type = R"("auto" or { data = N, context = N, expert = N, tensor = N })",
+          .help =
+              "How ranks are arranged: samples over data, tokens of a sample over context, experts over "
+              "expert, layers over tensor. "
+              "auto: as is fastest, by an estimate, of what fits. Without data: what the others leave.",
+          .aliases = {"data", "tensor", "context", "expert", "expert_parallel", "ep", "tensor_parallel", "tp",
+                      "dp", "cp", "context_parallel"},
+          .set = set_layout,
+          .get = layout_text};
 }
 
 JobKey bucket_key() {

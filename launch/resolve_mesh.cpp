@@ -37,21 +37,31 @@ std::int64_t ranks_of_others(const MeshConfig& config) {
   return ranks;
 }
 
-// The layouts that fit, those nearest to the asked tensor size first: "tensor=4 data=6 | tensor=6 data=4".
-std::string nearest_that_fit(const MeshConfig& config, std::int64_t num_ranks,
-                             const std::vector<Dim>& extents) {
-  const std::int64_t beside = ranks_of_others(config) / config.tensor;
-  std::vector<std::int64_t> sizes;
-  for (std::int64_t tensor = 1; tensor * beside <= num_ranks; ++tensor)
-    if (num_ranks % (tensor * beside) == 0 && !undivided(tensor, extents)) sizes.push_back(tensor);
-  std::stable_sort(sizes.begin(), sizes.end(), [&](std::int64_t a, std::int64_t b) {
-    return std::abs(a - config.tensor) < std::abs(b - config.tensor);
-  });
-  sizes.resize(std::min(sizes.size(), kMostOffers));
+// The layouts that fit, those nearest to the asked sizes first: "tensor=4 data=6 | tensor=6 data=4". Experts are shared
+// otherwise only where they are shared at all; context stays as it is.
+std::string nearest_that_fit(const MeshConfig& asked, std::int64_t num_ranks,
+                             const ExtentsToDivide& extents) {
+  const std::vector<Dim> of_tensor = extents("tensor"), of_experts = extents("expert");
+  const bool shares_experts = asked.expert > 1 && !of_experts.empty();
+  std::vector<MeshConfig> fitting;
+  MeshConfig config = asked;
+  for (config.tensor = 1; config.tensor <= num_ranks; ++config.tensor)
+    for (config.expert = 1; config.expert <= (shares_experts ? num_ranks / config.tensor : 1);
+         ++config.expert)
+      if (num_ranks % ranks_of_others(config) == 0 && !undivided(config.tensor, of_tensor) &&
+          !undivided(config.expert, of_experts))
+        fitting.push_back(config);
+  const auto distance = [&](const MeshConfig& c) {
+    return std::abs(c.tensor - asked.tensor) + std::abs(c.expert - asked.expert);
+  };
+  std::stable_sort(fitting.begin(), fitting.end(),
+                   [&](const MeshConfig& a, const MeshConfig& b) { return distance(a) < distance(b); });
+  fitting.resize(std::min(fitting.size(), kMostOffers));
   std::string text;
-  for (const std::int64_t tensor : sizes)
+  for (const MeshConfig& c : fitting)
     text +=
-        fmt::format("{}tensor={} data={}", text.empty() ? "" : " | ", tensor, num_ranks / tensor / beside);
+        fmt::format("{}tensor={}{} data={}", text.empty() ? "" : " | ", c.tensor,
+                    c.expert == 1 ? "" : fmt::format(" expert={}", c.expert), num_ranks / ranks_of_others(c));
   return text.empty() ? "none" : text;
 }
 
@@ -66,7 +76,9 @@ Mesh mesh_of(const MeshConfig& config, std::int64_t data) {
   mesh.axes.push_back({.name = "data", .size = static_cast<int>(group), .cut = 1});
   for (const LayoutAxis& axis : kLayoutAxes)
     if (axis.name != "data" && (config.*axis.size > 1 || axis.name == "tensor"))
-      mesh.axes.push_back({.name = axis.name, .size = static_cast<int>(config.*axis.size)});
+      mesh.axes.push_back({.name = axis.name,
+                           .size = static_cast<int>(config.*axis.size),
+                           .cut = axis.name == "expert" ? 1 : 0});
   return mesh;
 }
 
@@ -76,7 +88,7 @@ Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const ExtentsToDivide
   TAKT_ASSERT(num_ranks >= 1, "mesh: the number of ranks is ", num_ranks);
   const auto refuse = [&](const std::string& what) {
     fail(Fault::kConfig, "mesh: ", what,
-         "\n  nearest that fit: ", nearest_that_fit(config, num_ranks, extents("tensor")));
+         "\n  nearest that fit: ", nearest_that_fit(config, num_ranks, extents));
   };
   const std::string ranks = fmt::format("{} rank{}", num_ranks, num_ranks == 1 ? "" : "s");
   const std::int64_t others = ranks_of_others(config);
@@ -88,12 +100,14 @@ Mesh resolve_mesh(const MeshConfig& config, int num_ranks, const ExtentsToDivide
   if (data * others != num_ranks)
     refuse(fmt::format("{} cannot be split as data={} x {} (= {})", ranks, data, text_of_others(config),
                        data * others));
+  if (config.expert > 1 && extents("expert").empty())
+    refuse(fmt::format("expert={}, but the model has no experts to share", config.expert));
   for (const LayoutAxis& axis : kLayoutAxes)
     if (axis.name != "data")
       if (const std::vector<Dim> divided = extents(axis.name);
           const Dim* dim = undivided(config.*axis.size, divided))
         refuse(fmt::format("{}={} does not divide the model's {} {}", axis.name, config.*axis.size,
-                           dim->extent, dim->axis.str()));
+                           dim->extent, axis.name == "expert" ? "experts" : dim->axis.str()));
   return mesh_of(config, data);
 }
 

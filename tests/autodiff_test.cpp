@@ -192,7 +192,7 @@ std::map<std::string, Numbers> model_gradients(const std::string& family, bool t
   Graph graph;
   const TensorDesc ids{{{"batch", 2}, {"seq", config.seq}}, DType::kI32};
   const ValueId tokens = graph.input("tokens", ids), targets = graph.input("targets", ids);
-  const ValueId logits = build_gpt(graph, config, tokens);
+  const ValueId logits = build_gpt(graph, config, tokens).logits;
   const ValueId loss = reduce(graph, cross_entropy(graph, logits, targets, "loss"), {"batch", "seq"},
                               ReduceOp::kSum, "loss.sum");
   std::map<std::string, Numbers> at;

@@ -238,6 +238,16 @@ class Meshes(EndToEnd):
     def test_any_mesh_equals_one_rank_for_gpt2(self):
         self.check_family("gpt2")
 
+    def test_experts_on_two_ranks_equal_all_on_one(self):
+        # Every token picks both, and half find no slot: between picks that are all but equal, rounding would decide.
+        chosen = ["--set", "model.experts=2", "--set", "model.capacity_factor=0.5"]
+        one = self.train("experts-1", *chosen)
+        losses = column(one, "loss")
+        self.assertLess(losses[20], losses[1] - 0.5, "it learns")
+        self.assertIn("model.layers.1.block_sparse_moe.experts.1.w2.weight", weights(one))
+        self.takt("train", "job.toml", "--out", "experts-2", *chosen, "--set", "mesh.layout={expert=2}", ranks=2)
+        self.assert_same_run(self.dir / "experts-2", one)
+
     def test_same_command_gives_same_bits(self):
         for mesh in (ONE_RANK, (2, 2)):
             with self.subTest(mesh=mesh):

@@ -91,7 +91,7 @@ Golden load(const std::string& family) {
   Graph& graph = golden.graph;
   const TensorDesc ids{{{"batch", batch}, {"seq", config.seq}}, DType::kI32};
   const ValueId tokens = graph.input("tokens", ids), targets = graph.input("targets", ids);
-  golden.logits = build_gpt(graph, config, tokens);
+  golden.logits = build_gpt(graph, config, tokens).logits;
   const ValueId losses = cross_entropy(graph, golden.logits, targets, "loss");
   const ValueId sum = reduce(graph, losses, {"batch", "seq"}, ReduceOp::kSum, "loss.sum");
   golden.loss = scale(graph, sum, 1.0 / static_cast<double>(batch * config.seq), "loss.mean");

@@ -39,6 +39,16 @@ inline GptConfig gpt2() {
   return model;
 }
 
+// Twelve tokens pick two of four experts each. With a factor of 0.5 an expert has three slots: half of the picks or more are
+// dropped.
+inline GptConfig mixtral(double capacity_factor = 1.25) {
+  GptConfig model = llama(2, 32, false);
+  model.experts = 4;
+  model.capacity_factor = capacity_factor;
+  model.router_balance = 0.02;
+  return model;
+}
+
 inline StepConfig step_of(const std::string& optimizer) {
   StepConfig step{.global_batch = 8, .micro_batch = 1, .steps = kSteps, .grad_clip = 0.8};
   step.optimizer.kind = optimizer;
@@ -257,6 +267,7 @@ inline std::vector<Case> cases() {
           gpt_case("LlamaLamb", llama(4, 45, true), step_of("lamb")),
           gpt_case("LlamaMuon", llama(2, 44, false), step_of("muon")),
           gpt_case("Gpt2Muon", gpt2(), step_of("muon")),
+          gpt_case("Mixtral", mixtral(), step_of("adamw")),
           {"Mlp", [mlp] { return std::make_unique<MlpSubject>(mlp); }, step_of("adamw")}};
 }
 

@@ -18,9 +18,10 @@ using nlohmann::json;
 
 GptConfig model_of(const std::string& family) {
   GptConfig model;
-  model.family = family;
+  model.family = family == "gpt2" ? "gpt2" : "llama";
+  model.experts = family == "mixtral" ? 4 : 0;
   model.heads = 4;
-  model.kv_heads = family == "llama" ? 2 : 4;
+  model.kv_heads = family == "gpt2" ? 4 : 2;
   model.vocab = 500;
   return complete_gpt(model);
 }
@@ -48,7 +49,7 @@ std::string refusal(const std::string& config, const GptConfig& model) {
 }
 
 TEST(Pretrained, WhatTaktExportsIsItsOwnModel) {
-  for (const std::string family : {"llama", "gpt2"}) {
+  for (const std::string family : {"llama", "mixtral", "gpt2"}) {
     const GptConfig model = model_of(family);
     EXPECT_EQ(refusal(config_of(model).dump(), model), "accepted");
   }
@@ -94,6 +95,17 @@ const std::vector<Kind> kOtherFunctions = {
     {"llama", {{"quantization_config", {{"bits", 4}}}}, "quantization_config is {\"bits\":4}"},
     {"llama", {{"auto_map", {{"AutoModel", "x.Y"}}}}, "auto_map"},
     {"llama", {{"model_type", "gpt2"}}, "set model.family = \"gpt2\""},
+    {"llama",
+     {{"model_type", "mixtral"}, {"sliding_window", nullptr}, {"num_local_experts", 4}},
+     "set model.experts = 4"},
+    {"mixtral", {{"model_type", "llama"}}, "has no experts, but model.experts is 4"},
+    {"mixtral", {{"num_local_experts", 8}}, "model.experts is 4, the file has num_local_experts = 8"},
+    {"mixtral",
+     {{"num_experts_per_tok", 3}},
+     "model.experts_per_token is 2, the file has num_experts_per_tok = 3"},
+    {"mixtral", {{"rope_theta", nullptr}}, "rope_theta = 1000000.0 (by being without it)"},
+    {"mixtral", {{"sliding_window", 4096}}, "sliding_window is 4096"},
+    {"mixtral", {{"router_jitter_noise", 0.1}}, "router_jitter_noise is 0.1"},
     {"gpt2", {{"model_type", "llama"}}, "set model.family = \"llama\""},
     {"gpt2", {{"activation_function", "gelu"}}, "activation_function is \"gelu\""},
     {"gpt2", {{"activation_function", "relu"}}, "activation_function is \"relu\""},

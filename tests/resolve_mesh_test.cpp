@@ -14,7 +14,8 @@ MeshConfig layout(std::int64_t data, std::int64_t tensor) {
 
 ExtentsToDivide heads(std::int64_t number) {
   return [number](const Axis& axis) {
-    return axis == "tensor" ? std::vector<Dim>{{"heads", number}} : std::vector<Dim>{{"seq", 12}};
+    if (axis == "tensor") return std::vector<Dim>{{"heads", number}};
+    return axis == "context" ? std::vector<Dim>{{"seq", 12}} : std::vector<Dim>{};
   };
 }
 
@@ -93,6 +94,51 @@ TEST(ResolveMesh, HeadsThatDoNotSplitAreRefused) {
 TEST(ResolveMesh, FewerKeyAndValueHeadsThanTensorRanksAreKeptWhole) {
   EXPECT_EQ(refusal(layout(0, 4), 4, heads(8)), "accepted");
   EXPECT_EQ(refusal(layout(0, 2), 2, heads(8)), "accepted");
+}
+
+MeshConfig with_experts(std::int64_t data, std::int64_t expert, std::int64_t tensor) {
+  MeshConfig config = layout(data, tensor);
+  config.expert = expert;
+  return config;
+}
+
+std::string resolved(const MeshConfig& config, int num_ranks, std::int64_t experts) {
+  try {
+    return to_string(resolve_mesh(config, num_ranks, [&](const Axis& axis) {
+      return axis == "expert" ? std::vector<Dim>{{"expert", experts}} : heads(4)(axis);
+    }));
+  } catch (const Error& error) {
+    EXPECT_EQ(error.fault(), Fault::kConfig);
+    return error.what();
+  }
+}
+
+TEST(ResolveMesh, ExpertStandsBetweenDataAndTensor) {
+  EXPECT_EQ(resolved(with_experts(2, 2, 2), 8, 4), "data=2 expert=2 tensor=2");
+  EXPECT_EQ(resolved(with_experts(0, 4, 1), 8, 4), "data=2 expert=4 tensor=1");
+  MeshConfig grouped = with_experts(4, 2, 1);
+  grouped.shard = "optimizer";
+  grouped.shard_group = 2;
+  EXPECT_EQ(resolved(grouped, 8, 4), "replica=2 data=2 expert=2 tensor=1");
+}
+
+TEST(ResolveMesh, ExpertsThatDoNotSplitAreRefusedWithTheNearestLayouts) {
+  EXPECT_EQ(resolved(with_experts(0, 4, 1), 8, 6),
+            "mesh: expert=4 does not divide the model's 6 experts\n"
+            "  nearest that fit: tensor=1 expert=2 data=4 | tensor=1 data=8 | tensor=2 expert=2 data=2");
+  EXPECT_EQ(
+      resolved(with_experts(0, 2, 3), 8, 4),
+      "mesh: 8 ranks cannot be split as expert=2 x tensor=3 (8 is not a multiple of 6)\n"
+      "  nearest that fit: tensor=2 expert=2 data=2 | tensor=4 expert=2 data=1 | tensor=1 expert=2 data=4");
+  EXPECT_EQ(resolved(with_experts(2, 2, 1), 8, 4),
+            "mesh: 8 ranks cannot be split as data=2 x expert=2 x tensor=1 (= 4)\n"
+            "  nearest that fit: tensor=1 expert=2 data=4 | tensor=1 data=8 | tensor=2 expert=2 data=2");
+}
+
+TEST(ResolveMesh, AModelWithoutExpertsHasNoneToShare) {
+  EXPECT_EQ(refusal(with_experts(0, 2, 1), 4, heads(4)),
+            "mesh: expert=2, but the model has no experts to share\n"
+            "  nearest that fit: tensor=1 data=4 | tensor=2 data=2 | tensor=4 data=1");
 }
 
 }  // namespace

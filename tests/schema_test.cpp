@@ -122,6 +122,8 @@ TEST(Schema, ValuesWithUnitsReadBack) {
                                                      {"mesh.layout", "\"auto\""},
                                                      {"mesh.layout", "{ tensor = 2 }"},
                                                      {"mesh.layout", "{ data = 4, tensor = 2 }"},
+                                                     {"mesh.layout", "{ data = 4, expert = 2, tensor = 2 }"},
+                                                     {"mesh.layout", "{ expert = 4, tensor = 1 }"},
                                                      {"optimizer.betas", "[0.9, 0.999]"},
                                                      {"optimizer.lion_betas", "[0.95, 0.98]"},
                                                      {"optimizer.lr", "0.1"},

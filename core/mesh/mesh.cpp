@@ -29,12 +29,21 @@ bool Mesh::cuts_inside(int inner, int outer) const {
   return a > b || (a == b && inner > outer);
 }
 
+bool Mesh::spreads_samples(const Axis& axis) {
+  return axis == "replica" || axis == "data" || axis == "expert";
+}
+
+int Mesh::data_ranks() const {
+  int product = 1;
+  for (const MeshAxis& axis : axes) product *= spreads_samples(axis.name) ? axis.size : 1;
+  return product;
+}
+
 int Mesh::data_rank(std::span<const int> coordinates) const {
-  const auto at = [&](const Axis& name) {
-    const int axis = find(name);
-    return axis < 0 ? 0 : coordinates[static_cast<std::size_t>(axis)];
-  };
-  return at("replica") * size_of("data") + at("data");
+  int rank = 0;
+  for (std::size_t m = 0; m < axes.size(); ++m)
+    if (spreads_samples(axes[m].name)) rank = rank * axes[m].size + coordinates[m];
+  return rank;
 }
 
 std::vector<int> Mesh::cut_order() const {

@@ -30,9 +30,11 @@ struct Mesh {
   InlineVector<MeshAxis, kMaxMeshAxes> axes;
 
   int num_ranks() const;
-  // Ranks with samples of their own: those along "data", over which parameters may be cut, and along "replica", which
-  // have the same pieces. `data_rank` is the number of a rank among them.
-  int data_ranks() const { return size_of("replica") * size_of("data"); }
+  // Do the ranks along this axis have samples of their own? Those along "data", over which parameters may be cut, along
+  // "replica", which have the same pieces, and along "expert", which have different experts.
+  static bool spreads_samples(const Axis& axis);
+  // The number of ranks with samples of their own. `data_rank` is the number of a rank among them.
+  int data_ranks() const;
   int data_rank(std::span<const int> coordinates) const;
   // The size of a mesh axis; 1 if the mesh has no such axis.
   int size_of(const Axis& axis) const;

@@ -1,19 +1,29 @@
 // gpt: x += attention(norm(x)); x += mlp(norm(x)), a number of times, between an embedding and a projection
 //
 // Llama     RMS norm, rotary positions, grouped queries, SwiGLU, no biases.    Touvron et al. 2023, arXiv:2302.13971.
+// Mixtral   Llama with mixtures of experts for MLPs, see mixture.cpp.           Jiang et al. 2024, arXiv:2401.04088.
 // GPT-2     layer norm, learned positions, GELU, biases, tied embedding.       Radford et al. 2019.
 //
 // Parameters are declared in the storage layout of Hugging Face, so that exporting is copying: Llama's linear layers are
 // [out, in], GPT-2's are [in, out] with query, key and value side by side along the output.
 #include "core/models/gpt.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "core/models/mixture.h"
 #include "core/ops/builders.h"
 
 namespace takt {
 namespace {
+
+// Slots of an expert for a sample of `seq` tokens.
+std::int64_t expert_capacity(const GptConfig& c, std::int64_t seq) {
+  if (c.capacity_factor == 0) return seq;
+  const double even = static_cast<double>(seq * c.experts_per_token) / static_cast<double>(c.experts);
+  return std::clamp(static_cast<std::int64_t>(std::ceil(c.capacity_factor * even)), std::int64_t{1}, seq);
+}
 
 using Init = ParameterInfo::Init;
 
@@ -38,16 +48,24 @@ class Builder {
                             {.init = Init::kZeros, .decays = false, .export_shape = {extent}});
   }
 
-  ValueId llama(ValueId tokens);
-  ValueId gpt2(ValueId tokens);
+  GptOutputs llama(ValueId tokens);
+  GptOutputs gpt2(ValueId tokens);
 
  private:
   ValueId llama_attention(ValueId x, ValueId turns, const std::string& layer);
   ValueId llama_mlp(ValueId x, const std::string& layer);
+  ValueId llama_mixture(ValueId x, const std::string& layer);
   ValueId gpt2_attention(ValueId x, const std::string& layer);
   ValueId gpt2_mlp(ValueId x, const std::string& layer);
+  ValueId vocab_table(const std::string& name) {
+    return weight(name, {{"vocab", config_.vocab}, {"embed", config_.embed}}, {config_.vocab, config_.embed});
+  }
   ValueId logits(ValueId x, ValueId table) {
     return matmul(graph_, x, table, {"batch", "seq", "vocab"}, "logits");
+  }
+  GptOutputs outputs(ValueId logits) {
+    if (router_losses_.empty()) return {logits};
+    return {logits, add(graph_, router_losses_, "router_loss")};
   }
 
   // Projections back into the residual stream start smaller, so that its variance does not grow with depth.
@@ -56,6 +74,7 @@ class Builder {
 
   Graph& graph_;
   const GptConfig& config_;
+  std::vector<ValueId> router_losses_;  // of layers
 };
 
 ValueId Builder::llama_attention(ValueId x, ValueId turns, const std::string& layer) {
@@ -92,10 +111,26 @@ ValueId Builder::llama_mlp(ValueId x, const std::string& layer) {
   return matmul(graph_, h, down, {"batch", "seq", "embed"}, layer + "down");
 }
 
-ValueId Builder::llama(ValueId tokens) {
-  const ValueId table =
-      weight("model.embed_tokens.weight", {{"vocab", config_.vocab}, {"embed", config_.embed}},
-             {config_.vocab, config_.embed});
+// The mean over layers, so that the weights of its losses mean the same in models of any depth.
+ValueId Builder::llama_mixture(ValueId x, const std::string& layer) {
+  const double a_layer = 1.0 / static_cast<double>(config_.layers);
+  const Mixture mixture =
+      build_mixture(graph_,
+                    {.experts = config_.experts,
+                     .experts_per_token = config_.experts_per_token,
+                     .capacity = expert_capacity(config_, graph_.value(x).desc.extent("seq")),
+                     .mlp = config_.mlp,
+                     .balance = config_.router_balance * a_layer,
+                     .z = config_.router_z * a_layer,
+                     .std = config_.init_std,
+                     .std_out = config_.init_std * residual_scale()},
+                    x, layer + "block_sparse_moe.");
+  router_losses_.push_back(mixture.router_loss);
+  return mixture.y;
+}
+
+GptOutputs Builder::llama(ValueId tokens) {
+  const ValueId table = vocab_table("model.embed_tokens.weight");
   ValueId x = embedding(graph_, table, tokens, "embedding");
   const ValueId turns = rotary_table(graph_, graph_.value(tokens).desc.extent("seq"), head_dim() / 2,
                                      config_.rope_theta, "rotary");
@@ -107,12 +142,11 @@ ValueId Builder::llama(ValueId tokens) {
     const BlockScope block(graph_, static_cast<int>(i));
     x = add(graph_, {x, llama_attention(norm(layer + "input_layernorm"), turns, layer)},
             layer + "attention.residual");
-    x = add(graph_, {x, llama_mlp(norm(layer + "post_attention_layernorm"), layer)}, layer + "mlp.residual");
+    const ValueId normed = norm(layer + "post_attention_layernorm");
+    const ValueId y = config_.experts > 0 ? llama_mixture(normed, layer) : llama_mlp(normed, layer);
+    x = add(graph_, {x, y}, layer + "mlp.residual");
   }
-  x = norm("model.norm");
-  if (config_.tied) return logits(x, table);
-  return logits(x, weight("lm_head.weight", {{"vocab", config_.vocab}, {"embed", config_.embed}},
-                          {config_.vocab, config_.embed}));
+  return outputs(logits(norm("model.norm"), config_.tied ? table : vocab_table("lm_head.weight")));
 }
 
 ValueId Builder::gpt2_attention(ValueId x, const std::string& layer) {
@@ -144,9 +178,8 @@ ValueId Builder::gpt2_mlp(ValueId x, const std::string& layer) {
                 {.bias = bias(layer + "mlp.c_proj.bias", {{"embed", e}})});
 }
 
-ValueId Builder::gpt2(ValueId tokens) {
-  const ValueId table = weight("transformer.wte.weight", {{"vocab", config_.vocab}, {"embed", config_.embed}},
-                               {config_.vocab, config_.embed});
+GptOutputs Builder::gpt2(ValueId tokens) {
+  const ValueId table = vocab_table("transformer.wte.weight");
   const ValueId positions = weight("transformer.wpe.weight", {{"seq", config_.seq}, {"embed", config_.embed}},
                                    {config_.seq, config_.embed});
   ValueId x = add(graph_, {embedding(graph_, table, tokens, "embedding"), positions}, "positions");
@@ -160,10 +193,18 @@ ValueId Builder::gpt2(ValueId tokens) {
     x = add(graph_, {x, gpt2_attention(norm(layer + "ln_1"), layer)}, layer + "attention.residual");
     x = add(graph_, {x, gpt2_mlp(norm(layer + "ln_2"), layer)}, layer + "mlp.residual");
   }
-  x = norm("transformer.ln_f");
-  if (config_.tied) return logits(x, table);
-  return logits(x, weight("lm_head.weight", {{"vocab", config_.vocab}, {"embed", config_.embed}},
-                          {config_.vocab, config_.embed}));
+  return outputs(logits(norm("transformer.ln_f"), config_.tied ? table : vocab_table("lm_head.weight")));
+}
+
+void require_experts(const GptConfig& c) {
+  if (c.experts == 0) return;
+  TAKT_REQUIRE(c.family == "llama", "model.experts is ", c.experts,
+               ", but gpt2 has one feed-forward layer for all tokens\n  set model.family = \"llama\"");
+  TAKT_REQUIRE(
+      c.experts_per_token >= 2 && c.experts_per_token <= c.experts, "model.experts_per_token is ",
+      c.experts_per_token, ", wanted 2 to model.experts (", c.experts,
+      "): weights of the picked experts sum to 1, and a router that picks one learns nothing from it");
+  TAKT_REQUIRE(c.capacity_factor >= 0, "model.capacity_factor is ", c.capacity_factor, ", wanted at least 0");
 }
 
 }  // namespace
@@ -186,19 +227,20 @@ GptConfig complete_gpt(GptConfig c) {
                ", wanted an even number: rotary positions turn pairs of elements");
   TAKT_REQUIRE(llama || c.kv_heads == c.heads, "model.kv_heads is ", c.kv_heads,
                ", wanted as many as model.heads (", c.heads, "): gpt2 has no grouped queries");
+  require_experts(c);
   return c;
 }
 
-ValueId build_gpt(Graph& graph, const GptConfig& config, ValueId tokens) {
+GptOutputs build_gpt(Graph& graph, const GptConfig& config, ValueId tokens) {
   Builder builder(graph, config);
   return config.family == "llama" ? builder.llama(tokens) : builder.gpt2(tokens);
 }
 
 std::string hugging_face_config(const GptConfig& c, int end_of_text) {
   nlohmann::ordered_json json;
-  const bool llama = c.family == "llama";
-  json["architectures"] = {llama ? "LlamaForCausalLM" : "GPT2LMHeadModel"};
-  json["model_type"] = llama ? "llama" : "gpt2";
+  const bool llama = c.family == "llama", mixtral = c.experts > 0;
+  json["architectures"] = {mixtral ? "MixtralForCausalLM" : llama ? "LlamaForCausalLM" : "GPT2LMHeadModel"};
+  json["model_type"] = mixtral ? "mixtral" : c.family;
   json["vocab_size"] = c.vocab;
   json["tie_word_embeddings"] = c.tied;
   json["torch_dtype"] = "float32";
@@ -214,8 +256,15 @@ std::string hugging_face_config(const GptConfig& c, int end_of_text) {
     json["rms_norm_eps"] = c.norm_eps;
     json["rope_theta"] = c.rope_theta;
     json["hidden_act"] = "silu";
-    json["attention_bias"] = false;
-    json["mlp_bias"] = false;
+    if (mixtral) {
+      json["num_local_experts"] = c.experts;
+      json["num_experts_per_tok"] = c.experts_per_token;
+      json["router_aux_loss_coef"] = c.router_balance;
+      json["sliding_window"] = nullptr;
+    } else {
+      json["attention_bias"] = false;
+      json["mlp_bias"] = false;
+    }
   } else {
     json["n_embd"] = c.embed;
     json["n_inner"] = c.mlp;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,12 @@ struct GptConfig {
   double rope_theta = 10000.0;
   double norm_eps = 1e-5;
   double init_std = 0.02;
+  // Feed-forward layers that are mixtures of experts (Mixtral). See mixture.h.
+  std::int64_t experts = 0;  // 0: one feed-forward layer for all tokens
+  std::int64_t experts_per_token = 2;
+  double capacity_factor = 1.25;  // slots over what even loads would take; 0: a slot for every token
+  double router_balance = 0.01;   // weights of the routers' losses
+  double router_z = 0.001;
 };
 
 // The keys of [model] that it reads, and the config they say.
@@ -34,9 +41,14 @@ GptConfig gpt_config(const Settings& settings);
 // Fills in what is left open and checks the extents. Throws kConfig.
 GptConfig complete_gpt(GptConfig config);
 
-// tokens: i32 [batch, seq]. Returns logits [batch, seq, vocab]. Parameters carry Hugging Face names and
-// layouts.
-ValueId build_gpt(Graph& graph, const GptConfig& config, ValueId tokens);
+struct GptOutputs {
+  ValueId logits;  // [batch, seq, vocab]
+  std::optional<ValueId> router_loss =
+      {};  // f32 [batch, seq], "router_loss": the mean over layers, where there are experts
+};
+// tokens: i32 [batch, seq]. Parameters carry Hugging Face names and layouts; a "*" in a name stands for the number of an
+// element of the first axis, see ExportedTensor.
+GptOutputs build_gpt(Graph& graph, const GptConfig& config, ValueId tokens);
 
 // The config.json that Hugging Face transformers needs beside the exported weights.
 std::string hugging_face_config(const GptConfig& config, int end_of_text);

@@ -3,8 +3,8 @@
 // architectures that differ from Llama by one more factor say so in one more key (Granite's
 // embedding_multiplier, Gemma 2's attn_logit_softcapping), and their tensors have the same names and shapes.
 //
-// What an absent key means is written in the classes LlamaConfig, MistralConfig and GPT2Config of
-// transformers. Mistral without a sliding window is Llama.
+// What an absent key means is written in the classes LlamaConfig, MistralConfig, MixtralConfig and GPT2Config of
+// transformers. Mistral without a sliding window is Llama, Mixtral is that with mixtures of experts.
 #include "core/models/gpt_pretrained.h"
 
 #include <algorithm>
@@ -122,7 +122,8 @@ class ConfigFile {
 
   [[noreturn]] void refuse(const std::string& what) const {
     fail(Fault::kData, source_, ": ", what,
-         "\n  these weights would train as another function; model.init takes Llama and GPT-2 as they were "
+         "\n  these weights would train as another function; model.init takes Llama, Mixtral and GPT-2 as "
+         "they were "
          "published");
   }
   void refuse_unless_allowed(const Fixed& fixed) {
@@ -184,20 +185,48 @@ void require_plain_rope(ConfigFile& file, const std::string& table_key, double t
   }
 }
 
-void require_llama(const GptConfig& model, ConfigFile& file, bool is_mistral) {
+// What files of a family that computes as Llama does mean by being without a key.
+struct LlamaDefaults {
+  json kv_heads, mlp, rope_theta, norm_eps;
+};
+
+LlamaDefaults llama_defaults(const GptConfig& model, const std::string& type) {
+  if (type == "mixtral") return {8, 14336, 1e6, 1e-5};
+  if (type == "mistral") return {8, 14336, 10000.0, 1e-6};
+  return {model.heads, 11008, 10000.0, 1e-6};
+}
+
+// How many slots experts have and what weight the routers' losses get is the job's, like all that only training does.
+void require_experts(const GptConfig& model, ConfigFile& file, std::vector<Compared>& keys) {
+  if (model.experts == 0)
+    fail(Fault::kConfig, file.source(), ": model_type is \"mixtral\", but the model has no experts\n  set ",
+         "model.experts = ", file.value("num_local_experts", 8).dump());
+  keys.push_back({"num_local_experts", "model.experts", model.experts, 8});
+  keys.push_back({"num_experts_per_tok", "model.experts_per_token", model.experts_per_token, 2});
+  file.refuse_unless_allowed({"router_jitter_noise", {0.0}, 0.0});
+  file.value("router_aux_loss_coef", nullptr);
+  file.value("output_router_logits", nullptr);
+}
+
+void require_llama(const GptConfig& model, ConfigFile& file, const std::string& type) {
+  const bool is_mistral = type == "mistral";
+  const LlamaDefaults absent = llama_defaults(model, type);
   const std::int64_t head_dim = model.embed / model.heads;
   if (is_mistral && !file.contains("sliding_window"))
     file.refuse("a mistral without the key sliding_window has one of 4096, which is not done here");
-  std::vector<Compared> keys = {
-      {"hidden_size", "model.embed", model.embed, 4096},
-      {"num_hidden_layers", "model.layers", model.layers, 32},
-      {"num_attention_heads", "model.heads", model.heads, 32},
-      {"num_key_value_heads", "model.kv_heads", model.kv_heads, is_mistral ? 8 : model.heads},
-      {"intermediate_size", "model.mlp", model.mlp, is_mistral ? 14336 : 11008},
-      {"vocab_size", "model.vocab", model.vocab, 32000},
-      {"tie_word_embeddings", "model.tied", model.tied, false},
-      {"rope_theta", "model.rope_theta", model.rope_theta, 10000.0},
-      {"rms_norm_eps", "model.norm_eps", model.norm_eps, 1e-6}};
+  std::vector<Compared> keys = {{"hidden_size", "model.embed", model.embed, 4096},
+                                {"num_hidden_layers", "model.layers", model.layers, 32},
+                                {"num_attention_heads", "model.heads", model.heads, 32},
+                                {"num_key_value_heads", "model.kv_heads", model.kv_heads, absent.kv_heads},
+                                {"intermediate_size", "model.mlp", model.mlp, absent.mlp},
+                                {"vocab_size", "model.vocab", model.vocab, 32000},
+                                {"tie_word_embeddings", "model.tied", model.tied, false},
+                                {"rope_theta", "model.rope_theta", model.rope_theta, absent.rope_theta},
+                                {"rms_norm_eps", "model.norm_eps", model.norm_eps, absent.norm_eps}};
+  if (type == "mixtral") require_experts(model, file, keys);
+  if (type != "mixtral" && model.experts > 0)
+    fail(Fault::kConfig, file.source(), ": model_type is \"", type,
+         "\", which has no experts, but model.experts is ", model.experts, "\n  set model.experts = 0");
   if (file.contains("rope_parameters") && !file.contains("rope_theta"))
     std::erase_if(keys, [](const Compared& key) { return key.key == "rope_theta"; });
   require_plain_rope(file, "rope_scaling", model.rope_theta, keys);
@@ -241,9 +270,10 @@ void require_same_gpt(const GptConfig& model, const json& config, const std::str
   if (!config.is_object()) fail(Fault::kData, source, ": holds no JSON object");
   ConfigFile file(config, source);
   const json type = file.value("model_type", "absent");
-  const bool is_llama = type == "llama" || type == "mistral";
+  const bool is_llama = type == "llama" || type == "mistral" || type == "mixtral";
   if (!is_llama && type != "gpt2")
-    file.refuse(concat("model_type is ", type.dump(), ", wanted \"llama\", \"mistral\" or \"gpt2\""));
+    file.refuse(
+        concat("model_type is ", type.dump(), ", wanted \"llama\", \"mistral\", \"mixtral\" or \"gpt2\""));
   if (is_llama != (model.family == "llama"))
     fail(Fault::kConfig, source, ": model_type is ", type.dump(), ", but model.family is \"", model.family,
          "\"\n  set model.family = \"", is_llama ? "llama" : "gpt2", '"');
@@ -255,7 +285,7 @@ void require_same_gpt(const GptConfig& model, const json& config, const std::str
                                                {"add_cross_attention", {false}, false},
                                                {"cross_attention_hidden_size", {nullptr}, nullptr}})
     file.refuse_unless_allowed(fixed);
-  if (is_llama) return require_llama(model, file, type == "mistral");
+  if (is_llama) return require_llama(model, file, type.get<std::string>());
   require_gpt2(model, file);
 }
 

@@ -60,12 +60,51 @@ std::vector<Setting> function_settings() {
   };
 }
 
+std::vector<Setting> expert_settings() {
+  const GptConfig usual;
+  std::vector<Setting> settings = {
+      {.name = "model.experts",
+       .fallback = usual.experts,
+       .range = from_to(0, kMostExtent),
+       .help = "Feed-forward layers a block, of which each token passes through some (Mixtral). 0: one for "
+               "all tokens.",
+       .aliases = {"num_experts", "num_local_experts", "n_experts", "moe_experts"}},
+      {.name = "model.experts_per_token",
+       .fallback = usual.experts_per_token,
+       .range = from_to(2, kMostExtent),
+       .help = "Experts that a token picks.",
+       .aliases = {"num_experts_per_tok", "top_k", "moe_top_k", "router_topk"}},
+      {.name = "model.capacity_factor",
+       .fallback = usual.capacity_factor,
+       .range = at_least(0),
+       .help = "Slots of an expert in each sample, over what even loads would take; tokens that find none "
+               "pass by. 0: a "
+               "slot for every token.",
+       .aliases = {"moe_capacity_factor", "expert_capacity_factor"}},
+      {.name = "model.router_balance",
+       .fallback = usual.router_balance,
+       .range = at_least(0),
+       .help = "Weight of the loss that makes a sample's tokens pick all experts alike.",
+       .aliases = {"router_aux_loss_coef", "moe_aux_loss_coeff", "aux_loss_coef"}},
+      {.name = "model.router_z",
+       .fallback = usual.router_z,
+       .range = at_least(0),
+       .help = "Weight of the loss that keeps the routers' logits small.",
+       .aliases = {"router_z_loss_coef", "moe_z_loss_coeff", "z_loss"}}};
+  for (Setting& setting : settings) {
+    setting.kind_name = "model.family";
+    setting.kinds = {"llama"};
+  }
+  return settings;
+}
+
 }  // namespace
 
 const std::vector<Setting>& gpt_settings() {
   static const std::vector<Setting> settings = [] {
     std::vector<Setting> all = shape_settings();
     for (Setting setting : function_settings()) all.push_back(std::move(setting));
+    for (Setting setting : expert_settings()) all.push_back(std::move(setting));
     return all;
   }();
   return settings;
@@ -83,7 +122,12 @@ GptConfig gpt_config(const Settings& settings) {
           .tied = settings.flag("model.tied"),
           .rope_theta = settings.number("model.rope_theta"),
           .norm_eps = settings.number("model.norm_eps"),
-          .init_std = settings.number("model.init_std")};
+          .init_std = settings.number("model.init_std"),
+          .experts = settings.whole("model.experts"),
+          .experts_per_token = settings.whole("model.experts_per_token"),
+          .capacity_factor = settings.number("model.capacity_factor"),
+          .router_balance = settings.number("model.router_balance"),
+          .router_z = settings.number("model.router_z")};
 }
 
 }  // namespace takt

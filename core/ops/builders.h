@@ -86,6 +86,27 @@ struct ClipFactor {
 };
 ClipFactor clip_factor(Graph& graph, ValueId square, double max_norm, const std::string& name);
 
+// ---- Experts ----
+
+struct Routes {
+  ValueId weights;  // f32 [batch, seq, pick]
+  ValueId slots;    // i32 [batch, seq, pick]: expert * capacity + place, negative where an expert is full
+  ValueId load;     // f32 [batch, choice]: what part of a sample's tokens picked each expert
+};
+// logits: f32 [batch, seq, choice]. Every token picks experts; each has `capacity` slots for a sample. See route.cpp.
+Routes route(Graph& graph, ValueId logits, std::int64_t picks, std::int64_t capacity,
+             const std::string& name);
+// f32 [batch, seq]: what a token adds to the loss for the router's sake. See router_loss.cpp.
+ValueId router_loss(Graph& graph, ValueId logits, ValueId load, double balance, double z,
+                    const std::string& name);
+// x: [batch, seq, columns]. Returns [expert, batch, slot, columns]: tokens in their slots, times their weights if there
+// are any; zeros in empty ones.
+ValueId dispatch(Graph& graph, ValueId x, ValueId slots, std::int64_t experts, std::int64_t capacity,
+                 const std::string& name, std::optional<ValueId> weights = {});
+// The opposite: a token is the (weighted) sum of its slots.
+ValueId combine(Graph& graph, ValueId y, ValueId slots, std::optional<ValueId> weights,
+                const std::string& name);
+
 // ---- Axes ----
 
 // The same elements in the same order under other axes; renaming an axis is the simplest case.

@@ -17,8 +17,10 @@
   OP(broadcast)          \
   OP(cast)               \
   OP(clip_factor)        \
+  OP(combine)            \
   OP(cross_entropy)      \
   OP(cross_entropy_grad) \
+  OP(dispatch)           \
   OP(done)               \
   OP(embedding)          \
   OP(embedding_grad)     \
@@ -36,7 +38,12 @@
   OP(reshape)            \
   OP(rotary)             \
   OP(rotary_table)       \
+  OP(route)              \
+  OP(route_grad)         \
+  OP(router_loss)        \
+  OP(router_loss_grad)   \
   OP(scale)              \
+  OP(slot_dot)           \
   OP(softmax)            \
   OP(softmax_grad)       \
   OP(squared_error)      \

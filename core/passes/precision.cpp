@@ -13,9 +13,9 @@ namespace {
 
 // All floating inputs and outputs of these are bf16, but for a product's bias and what the graph wants in f32.
 bool computes_in_bf16(const Node& node) {
-  constexpr std::array<std::string_view, 8> names = {"activation",     "activation_grad", "attention",
-                                                     "attention_grad", "gated",           "gated_grad",
-                                                     "matmul",         "rotary"};
+  constexpr std::array<std::string_view, 11> names = {
+      "activation", "activation_grad", "attention", "attention_grad", "combine", "dispatch",
+      "gated",      "gated_grad",      "matmul",    "rotary",         "slot_dot"};
   return std::find(names.begin(), names.end(), node.op->name) != names.end();
 }
 

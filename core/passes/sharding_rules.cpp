@@ -30,6 +30,8 @@ ShardingRules rules_of_axes() {
   return {
       {"batch", "replica", Uneven::kError},
       {"batch", "data", Uneven::kError},
+      {"batch", "expert", Uneven::kError},
+      {"expert", "expert", Uneven::kError},
       {"heads", "tensor", Uneven::kError},
       {"kv_heads", "tensor", Uneven::kReplicate},
       {"mlp", "tensor", Uneven::kPad},
@@ -107,14 +109,32 @@ bool is_storage(const ShardingRules& rules, const MeshAxis& mesh_axis, Role role
 namespace {
 
 // The axis that a rule without one cuts: the first that comes out even after what has cut it already, else the first.
-AxisPlacement cut_any(const Dims& local, int num_ranks) {
+// What a later mesh axis cuts is left to it: pieces are gathered from the innermost cut, and storage is gathered alone.
+AxisPlacement cut_any(const Dims& local, int num_ranks, const Dims& cut_later) {
   for (const Dim& dim : local)
-    if (dim.extent % num_ranks == 0) return AxisPlacement::sharded(dim.axis);
+    if (dim.extent % num_ranks == 0 && find_axis(cut_later, dim.axis) < 0)
+      return AxisPlacement::sharded(dim.axis);
+  for (const Dim& dim : local)
+    if (find_axis(cut_later, dim.axis) < 0) return AxisPlacement::sharded(dim.axis);
   return local.empty() ? AxisPlacement::replicated() : AxisPlacement::sharded(local.front().axis);
 }
 
-AxisPlacement along(const ShardingRules& rules, const MeshAxis& mesh_axis, const Value& value,
+// The dims that rules cut along mesh axes after number m in the order of cuts.
+Dims cut_later(const ShardingRules& rules, const Mesh& mesh, int m, const Value& value) {
+  Dims dims;
+  for (const Dim& dim : value.desc.dims)
+    for (std::size_t later = 0; later < mesh.axes.size(); ++later)
+      if (mesh.axes[later].size > 1 && mesh.cuts_inside(static_cast<int>(later), m) &&
+          std::any_of(rules.begin(), rules.end(), [&](const ShardingRule& rule) {
+            return rule.axis == dim.axis && applies(rule, mesh.axes[later], value.role);
+          }))
+        dims.push_back(dim);
+  return dims;
+}
+
+AxisPlacement along(const ShardingRules& rules, const Mesh& mesh, int m, const Value& value,
                     const Dims& local) {
+  const MeshAxis& mesh_axis = mesh.axes[static_cast<std::size_t>(m)];
   for (const Dim& dim : local)
     for (const ShardingRule& rule : rules) {
       if (!applies(rule, mesh_axis, value.role) || rule.axis != dim.axis) continue;
@@ -125,7 +145,8 @@ AxisPlacement along(const ShardingRules& rules, const MeshAxis& mesh_axis, const
                    "\n  nearest that fit: ", nearest_sizes(mesh_axis, dim.extent));
     }
   for (const ShardingRule& rule : rules)
-    if (applies(rule, mesh_axis, value.role) && rule.axis.empty()) return cut_any(local, mesh_axis.size);
+    if (applies(rule, mesh_axis, value.role) && rule.axis.empty())
+      return cut_any(local, mesh_axis.size, cut_later(rules, mesh, m, value));
   return AxisPlacement::replicated();
 }
 
@@ -137,7 +158,7 @@ Placement placement_by_rule(const ShardingRules& rules, const Mesh& mesh, const 
     const MeshAxis& mesh_axis = mesh.axes[static_cast<std::size_t>(m)];
     if (mesh_axis.size == 1) continue;
     placement[static_cast<std::size_t>(m)] =
-        along(rules, mesh_axis, value, local_dims(value.desc.dims, placement, mesh));
+        along(rules, mesh, m, value, local_dims(value.desc.dims, placement, mesh));
   }
   return placement;
 }

@@ -48,8 +48,9 @@ struct LayoutOptions {
   bool sequence = false;
 };
 
-// batch over replica and data; heads, kv_heads, mlp and vocab over tensor, and seq where it divides; seq over context, and
-// heads there where a node needs all tokens; of what `shard` says, storage over data. The model computes with whole weights, an update with whatever pieces are stored.
+// batch over replica, data and expert; expert over expert; heads, kv_heads, mlp and vocab over tensor, and seq where it
+// divides; seq over context, and heads there where a node needs all tokens; of what `shard` says, storage over data. The
+// model computes with whole weights, an update with whatever pieces are stored.
 ShardingRules model_rules(const LayoutOptions& options = {});
 ShardingRules update_rules(const LayoutOptions& options = {});
 

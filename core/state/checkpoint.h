@@ -72,12 +72,16 @@ std::string checkpoint_name(std::int64_t step);
 // The step directories under `root`, oldest first, that have a manifest. Throws kIo.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& root);
 
-// Assembles whole model tensors from a checkpoint into one safetensors file. `exported_shape` maps a tensor
-// name to the shape under which other software expects it (same elements). Root only.
+// A tensor of the model under the shape in which other software expects it (same elements). A "*" in the name stands for
+// the number of an element of the first axis: that is then many tensors there, one an expert, each with the other axes.
 struct ExportedTensor {
   std::string name;
   std::vector<std::int64_t> shape = {};
 };
+// The tensors of other software that it is: itself, or those of the elements of its first axis, in order.
+std::vector<ExportedTensor> tensors_in_files(const ExportedTensor& tensor);
+
+// Assembles whole model tensors from a checkpoint into one safetensors file. Root only.
 void export_model(const std::filesystem::path& checkpoint, std::span<const ExportedTensor> tensors,
                   const std::filesystem::path& file);
 

@@ -173,7 +173,8 @@ void export_model(const path& checkpoint, std::span<const ExportedTensor> tensor
   verify_files(checkpoint, manifest, 0, 1);
   std::vector<TensorSpec> specs;
   for (std::size_t i = 0; i < selected.size(); ++i)
-    specs.push_back({tensors[i].name, stored(selected[i]->dtype), tensors[i].shape});
+    for (ExportedTensor& tensor : tensors_in_files(tensors[i]))  // they lie in it one after the other
+      specs.push_back({std::move(tensor.name), stored(selected[i]->dtype), std::move(tensor.shape)});
   SafetensorsWriter writer(file, specs, {{"format", "pt"}});  // transformers refuses files without it
   ShardFiles files(checkpoint, manifest);
   std::vector<std::byte> elements;

@@ -1,12 +1,14 @@
 // Starting from a model that other software wrote, in safetensors files as Hugging Face lays them out. Names
 // may lack or have the prefix of the architecture ("transformer.", "model."). Stored shapes must be those
 // that an export writes; the order of elements is then the same: [embed, heads * head_dim] is [embed, heads, head_dim].
+// Tensors of experts, of which the model has one stack, are read into the elements of its first axis.
 #include <algorithm>
 #include <bit>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -127,27 +129,31 @@ std::string shape_text(std::span<const std::int64_t> shape) {
 }
 
 // The same number of elements in another shape is another matrix: GPT-2's [in, out], stored [out, in].
-void require_shape(const Source& source, const TensorShard& shard, std::span<const ExportedTensor> exported) {
-  const auto wanted = std::find_if(exported.begin(), exported.end(),
-                                   [&](const ExportedTensor& tensor) { return tensor.name == shard.name; });
-  TAKT_ASSERT(wanted != exported.end(), "import: nobody says which shape '", shard.name, "' has in files");
+void require_shape(const Source& source, const ExportedTensor& wanted) {
   const std::vector<std::int64_t>& stored = source.tensor->shape;
-  if (stored == wanted->shape) return;
+  if (stored == wanted.shape) return;
   const bool is_transposed =
-      std::equal(stored.rbegin(), stored.rend(), wanted->shape.begin(), wanted->shape.end());
+      std::equal(stored.rbegin(), stored.rend(), wanted.shape.begin(), wanted.shape.end());
   fail(Fault::kData, source.file->path().string(), ": tensor '", source.name, "' is ", shape_text(stored),
-       ", this model wants ", shape_text(wanted->shape), "\n  ",
+       ", this model wants ", shape_text(wanted.shape), "\n  ",
        is_transposed ? "it is stored transposed, unlike in the files of Hugging Face"
                      : "the [model] table must describe the model in the file");
 }
 
-const Source& source_for(const std::map<std::string_view, Source>& sources, const TensorShard& shard,
+const ExportedTensor& exported_as(const TensorShard& shard, std::span<const ExportedTensor> exported) {
+  const auto found = std::find_if(exported.begin(), exported.end(),
+                                  [&](const ExportedTensor& tensor) { return tensor.name == shard.name; });
+  TAKT_ASSERT(found != exported.end(), "import: nobody says which shape '", shard.name, "' has in files");
+  return *found;
+}
+
+const Source& source_for(const std::map<std::string_view, Source>& sources, const std::string& name,
                          const path& origin) {
-  const auto found = sources.find(without_prefix(shard.name));
+  const auto found = sources.find(without_prefix(name));
   if (found == sources.end())
-    fail(Fault::kData, origin.string(), ": holds no tensor '", shard.name, "'\n  ",
-         shard.name == kTiedName ? "its output projection is the embedding table: set model.tied = true"
-                                 : "the [model] table must describe the model in the file");
+    fail(Fault::kData, origin.string(), ": holds no tensor '", name, "'\n  ",
+         name == kTiedName ? "its output projection is the embedding table: set model.tied = true"
+                           : "the [model] table must describe the model in the file");
   const Source& source = found->second;
   const StoredDType dtype = source.tensor->dtype;
   if (dtype != StoredDType::kF32 && dtype != StoredDType::kBF16 && dtype != StoredDType::kF16)
@@ -182,6 +188,26 @@ void refuse_unused(const std::map<std::string_view, Source>& sources,
   }
 }
 
+// Element `part` of the first axis as a shard by itself, or nothing where this rank does not have it.
+std::optional<TensorShard> part_of(const TensorShard& shard, std::int64_t part) {
+  const std::int64_t at = part - shard.offset.front();
+  if (at < 0 || at >= shard.extent.front()) return std::nullopt;
+  TensorShard element = shard;
+  for (std::vector<std::int64_t>* shape :
+       {&element.global_shape, &element.buffer_shape, &element.offset, &element.extent})
+    shape->erase(shape->begin());
+  const std::int64_t first = at * volume(element.buffer_shape);
+  element.memory = {
+      .read = [memory = shard.memory, first](std::int64_t from,
+                                             std::span<std::byte> to) { memory.read(first + from, to); },
+      .write = [memory = shard.memory, first](
+                   std::int64_t from,
+                   std::span<const std::byte> bytes) { memory.write(first + from, bytes); }};
+  if (shard.memory.host != nullptr)
+    element.memory.host = shard.memory.host + first * static_cast<std::int64_t>(sizeof(float));
+  return element;
+}
+
 void fill(const TensorShard& shard, const Source& source) {
   const std::byte* from_data = source.file->data(*source.tensor);
   const auto stored_bytes = static_cast<std::int64_t>(num_bytes(source.tensor->dtype));
@@ -204,20 +230,26 @@ void import_model(const path& file_or_directory, std::span<const TensorShard> sh
   for (const path& file : files_of(file_or_directory))
     files.push_back(std::make_unique<SafetensorsFile>(file));
   const std::map<std::string_view, Source> sources = sources_in(files);
-  std::vector<std::pair<const TensorShard*, const Source*>> pairs;
+  std::vector<std::pair<TensorShard, const Source*>> pairs;
   std::set<std::string_view> used;
   for (const TensorShard& shard : shards) {
     if (shard.is_optimizer) continue;
     check_shard(shard);
     TAKT_ASSERT(shard.dtype == DType::kF32, "import into '", shard.name, "', which is ", shard.dtype,
                 ", wanted f32");
-    const Source& source = source_for(sources, shard, file_or_directory);
-    require_shape(source, shard, exported);
-    pairs.emplace_back(&shard, &source);
-    used.insert(without_prefix(shard.name));
+    const std::vector<ExportedTensor> wanted = tensors_in_files(exported_as(shard, exported));
+    for (std::size_t part = 0; part < wanted.size(); ++part) {
+      const Source& source = source_for(sources, wanted[part].name, file_or_directory);
+      require_shape(source, wanted[part]);
+      used.insert(without_prefix(source.name));
+      const bool is_whole = wanted.size() == 1 && wanted[0].name == shard.name;
+      const auto number = static_cast<std::int64_t>(part);
+      if (auto piece = is_whole ? std::optional(shard) : part_of(shard, number))
+        pairs.emplace_back(std::move(*piece), &source);
+    }
   }
   refuse_unused(sources, used);
-  for (const auto& [shard, source] : pairs) fill(*shard, *source);
+  for (const auto& [shard, source] : pairs) fill(shard, *source);
 }
 
 }  // namespace takt

@@ -20,8 +20,10 @@ std::int64_t choose_micro_batch(std::int64_t samples_a_rank, std::int64_t units_
 
 BatchPlan plan_batch(const StepConfig& config, const Unit& unit, const Mesh& mesh) {
   const std::int64_t samples = config.global_batch, data = mesh.data_ranks();
+  const int experts = mesh.size_of("expert");
   TAKT_REQUIRE(samples > 0 && samples % data == 0, "train.global_batch: ", samples,
-               " samples cannot be split over data=", data,
+               " samples cannot be split over data=", data / experts,
+               experts == 1 ? "" : " x expert=" + std::to_string(experts),
                "\n  nearest that fit: ", std::max<std::int64_t>(1, samples / data) * data, " or ",
                (samples / data + 1) * data, " samples");
   const std::int64_t samples_a_rank = samples / data;

@@ -32,20 +32,35 @@ std::vector<ValueId> parameters_of(const Graph& graph) {
 }
 
 // The mean over the global batch, of which the graph sees `num_samples`, whatever the mesh.
-ValueId build_loss(Graph& graph, const Task& task, std::int64_t num_samples, std::int64_t samples_a_step) {
-  const ValueId losses = task.build(graph, num_samples).losses;
+ValueId mean_of(Graph& graph, ValueId losses, std::int64_t num_samples, std::int64_t samples_a_step,
+                const std::string& name) {
   const TensorDesc desc = graph.value(losses).desc;
   AxisNames axes;
   for (const Dim& dim : desc.dims) axes.push_back(dim.axis);
-  const ValueId sum = reduce(graph, losses, axes, ReduceOp::kSum, "loss.sum");
+  const ValueId sum = reduce(graph, losses, axes, ReduceOp::kSum, name + ".sum");
   const auto a_step = static_cast<double>(desc.num_elements() / num_samples * samples_a_step);
-  return scale(graph, sum, 1.0 / a_step, "loss.mean");
+  return scale(graph, sum, 1.0 / a_step, name + ".mean");
+}
+
+struct Losses {
+  ValueId reported, objective;  // the objective has the task's penalties, too
+};
+
+Losses build_loss(Graph& graph, const Task& task, std::int64_t num_samples, std::int64_t samples_a_step) {
+  const TaskOutputs outputs = task.build(graph, num_samples);
+  const ValueId loss = mean_of(graph, outputs.losses, num_samples, samples_a_step, "loss");
+  if (outputs.penalties.empty()) return {loss, loss};
+  std::vector<ValueId> terms = {loss};
+  for (const ValueId penalty : outputs.penalties)
+    terms.push_back(mean_of(graph, penalty, num_samples, samples_a_step, graph.value(penalty).name));
+  return {loss, add(graph, terms, "objective")};
 }
 
 // Adds loss and gradients to accumulators.
-void append_backward(Graph& graph, ValueId loss) {
+void append_backward(Graph& graph, const Losses& losses) {
   const std::vector<ValueId> parameters = parameters_of(graph);
-  const std::vector<ValueId> gradients = differentiate(graph, loss, parameters);
+  const std::vector<ValueId> gradients = differentiate(graph, losses.objective, parameters);
+  const ValueId loss = losses.reported;
   accumulate(graph, graph.persistent(std::string(kLossSum), graph.value(loss).desc, Role::kAccumulator), loss,
              "loss.accumulated");
   // In the order in which the backward pass finishes them, so that buckets fill up in that order.
@@ -217,7 +232,7 @@ void StepCompiler::observe(std::string_view pass, std::string_view program, cons
 // In the config's precision, reading derived values. Masters that are cut are read through whole copies.
 GlobalPrograms StepCompiler::build(std::int64_t num_samples, Copies copies) const {
   Graph differentiated;
-  const ValueId loss = build_loss(differentiated, task_, num_samples, config_.global_batch);
+  const Losses loss = build_loss(differentiated, task_, num_samples, config_.global_batch);
   observe("build", kMicroBatch, differentiated);
   append_backward(differentiated, loss);
   const auto lower = [&](std::string_view name, const Graph& global) {
@@ -286,7 +301,9 @@ void StepCompiler::set_recompute(Recompute what) {
 std::vector<Dim> StepCompiler::extents_to_divide(const Axis& mesh_axis) const {
   Graph graph;
   task_.build_prediction(graph, 1);
-  return takt::extents_to_divide(graph, model_rules(config_.layout), mesh_axis);
+  std::vector<Dim> extents = takt::extents_to_divide(graph, model_rules(config_.layout), mesh_axis);
+  std::erase_if(extents, [](const Dim& dim) { return dim.axis == "batch"; });  // the batch plan's matter
+  return extents;
 }
 
 StepPlan compile_step(const Task& task, const StepConfig& config, const Mesh& mesh, const RankDevice& device,
@@ -298,7 +315,7 @@ StepPlan compile_prediction(const Task& task, std::int64_t num_samples, int num_
   Graph graph;
   graph.mark_output(task.build_prediction(graph, num_samples));
   StepPlan plan{.mesh = {}, .device = num_threads};
-  add_program(plan, kPredict, parallelize(graph, plan.mesh, {}, plan.table));
+  add_program(plan, kPredict, parallelize(graph.pruned(), plan.mesh, {}, plan.table));
   finish(plan);
   return plan;
 }

@@ -50,12 +50,17 @@ std::unique_ptr<JobTask> load(Settings settings, const std::filesystem::path& fo
 }
 
 std::map<std::string, std::string> facts(const Settings& settings) {
-  return {{"model.family", settings.text("model.family")},
-          {"model.seq", fmt::format("{}", settings.whole("model.seq"))},
-          {"model.heads", fmt::format("{}", settings.whole("model.heads"))},
-          {"model.tied", fmt::format("{}", settings.flag("model.tied"))},
-          {"model.rope_theta", fmt::format("{}", settings.number("model.rope_theta"))},
-          {"model.norm_eps", fmt::format("{}", settings.number("model.norm_eps"))}};
+  std::map<std::string, std::string> facts = {
+      {"model.family", settings.text("model.family")},
+      {"model.seq", fmt::format("{}", settings.whole("model.seq"))},
+      {"model.heads", fmt::format("{}", settings.whole("model.heads"))},
+      {"model.tied", fmt::format("{}", settings.flag("model.tied"))},
+      {"model.rope_theta", fmt::format("{}", settings.number("model.rope_theta"))},
+      {"model.norm_eps", fmt::format("{}", settings.number("model.norm_eps"))}};
+  if (settings.whole("model.experts") == 0) return facts;
+  facts["model.experts_per_token"] = fmt::format("{}", settings.whole("model.experts_per_token"));
+  facts["model.capacity_factor"] = fmt::format("{}", settings.number("model.capacity_factor"));
+  return facts;
 }
 
 const std::vector<Setting>& settings() {
@@ -86,11 +91,14 @@ LanguageTask::LanguageTask(GptConfig config, std::unique_ptr<Tokenizer> tokenize
 TaskOutputs LanguageTask::build(Graph& graph, std::int64_t num_samples) const {
   const ValueId tokens = ids(graph, "tokens", num_samples, config_.seq),
                 targets = ids(graph, "targets", num_samples, config_.seq);
-  return {.losses = cross_entropy(graph, build_gpt(graph, config_, tokens), targets, "loss")};
+  const GptOutputs model = build_gpt(graph, config_, tokens);
+  TaskOutputs outputs{.losses = cross_entropy(graph, model.logits, targets, "loss")};
+  if (model.router_loss) outputs.metrics = outputs.penalties = {*model.router_loss};
+  return outputs;
 }
 
 ValueId LanguageTask::build_prediction(Graph& graph, std::int64_t num_samples) const {
-  return build_gpt(graph, config_, ids(graph, "tokens", num_samples, config_.seq));
+  return build_gpt(graph, config_, ids(graph, "tokens", num_samples, config_.seq)).logits;
 }
 
 std::vector<Figure> LanguageTask::figures(const Dataset& data) const {

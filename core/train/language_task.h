@@ -9,7 +9,8 @@
 
 namespace takt {
 
-// Inputs as TokenSamples fills them: "tokens" and "targets", i32 [batch, seq]. Losses in nats, [batch, seq].
+// Inputs as TokenSamples fills them: "tokens" and "targets", i32 [batch, seq]. Losses in nats, [batch, seq]. With experts,
+// the loss of the routers is a penalty and a metric, "router_loss".
 class LanguageTask final : public JobTask {
  public:
   // Extents of 0 are derived, see GptConfig. The tokenizer may be null: then text cannot be counted in bytes.

@@ -20,9 +20,11 @@ struct Unit {
 
 // What a model computes of a number of samples. Every value has the leading axis "batch", one row a sample.
 struct TaskOutputs {
-  ValueId losses;  // f32; the loss of training is their mean over the global batch
+  ValueId losses;  // f32; their mean over the global batch is the loss that is reported
   // Further numbers, f32: an evaluation reports the mean of each under its name.
   std::vector<ValueId> metrics = {};
+  // What training makes small beside the losses, f32: the mean of each is added to what gradients are taken of.
+  std::vector<ValueId> penalties = {};
 };
 
 // The losses of an evaluation in other words: of what the samples weigh, transform(sum of losses / sum of weights).

@@ -339,10 +339,8 @@ Evaluation Trainer::evaluate(const Dataset& data, std::int64_t num_samples,
 }
 
 bool Trainer::counts_its_samples() const {
-  for (std::size_t m = 0; m < plan_.mesh.axes.size(); ++m) {
-    const Axis& name = plan_.mesh.axes[m].name;
-    if (name != "data" && name != "replica" && executor_->coordinates()[m] != 0) return false;
-  }
+  for (std::size_t m = 0; m < plan_.mesh.axes.size(); ++m)
+    if (!Mesh::spreads_samples(plan_.mesh.axes[m].name) && executor_->coordinates()[m] != 0) return false;
   return true;
 }
 

@@ -78,12 +78,16 @@ inline SmallModel small_mlp(const MlpConfig& config) {
 
 struct SmallTraining {
   StepConfig step = {};
-  int data = 1, tensor = 1, replica = 1, context = 1;
+  int data = 1, tensor = 1, replica = 1, context = 1, expert = 1;
   std::int64_t num_steps = 3;
   NcclSettings nccl = {};
 
   Mesh mesh() const {
-    return {{{"replica", replica, 1}, {"data", data, 1}, {"context", context}, {"tensor", tensor}}};
+    return {{{"replica", replica, 1},
+             {"data", data, 1},
+             {"context", context},
+             {"expert", expert, 1},
+             {"tensor", tensor}}};
   }
 };
 
