@@ -12,6 +12,7 @@
 #include "core/device/cpu_peak.h"
 #include "core/device/gpu_peaks.h"
 #include "core/device/onednn.h"
+#include "core/state/weights_hash.h"
 #include "launch/ask_root.h"
 #include "launch/resume.h"
 #include "launch/start_weights.h"
@@ -390,12 +391,14 @@ int TrainingRun::finish() {
   const bool is_new = trainer_.cursor().step == 0;  // then there is nothing to lose
   if (!is_new) save();
   const std::vector<SectionTime> sections = section_times();
+  const std::uint64_t hash = weights_hash(trainer_.shards(), world_.comm());
   const int exit_code = is_stopped_ ? static_cast<int>(Fault::kStopped) : 0;
   agree(world_.comm(), [&] {
     if (!is_root()) return;
     world_.comm().note_progress({.doing = "writing the final model"});
     if (!is_stopped_) export_final();
-    const RunSummary summary = summarize(exit_code);
+    RunSummary summary = summarize(exit_code);
+    summary.weights_hash = hash;
     write_summary(directory_.summary(), summary);
     if (is_stopped_)
       console_->print(fmt::format(
@@ -403,6 +406,7 @@ int TrainingRun::finish() {
           summary.steps, directory_.path.string(), exit_code));
     else
       print_done(summary, sections);
+    console_->print(fmt::format("weights hash {}", hex_text(hash)));
   });
   return exit_code;
 }

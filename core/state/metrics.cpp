@@ -12,6 +12,7 @@
 #include "core/base/error.h"
 #include "core/state/durable_file.h"
 #include "core/state/mapped_file.h"
+#include "core/state/weights_hash.h"
 
 namespace takt {
 namespace {
@@ -123,6 +124,7 @@ void write_summary(const path& path, const RunSummary& summary) {
   text[summary.unit + "_per_s"] = summary.units_per_s;
   text["ranks"] = summary.ranks;
   text["mesh"] = summary.mesh;
+  if (summary.weights_hash) text["weights_hash"] = hex_text(*summary.weights_hash);
   text["exit"] = summary.exit;
   write_file_atomically(path, text.dump(2) + "\n");
 }

@@ -67,7 +67,8 @@ struct RunSummary {
   double units_per_s = 0;                                          // mean
   int ranks = 1;
   std::string mesh = {};  // "data=4 tensor=2"
-  int exit = 0;           // the exit code
+  std::optional<std::uint64_t> weights_hash = {};  // see weights_hash.h; written as 16 hexadecimal digits
+  int exit = 0;                                    // the exit code
 };
 void write_summary(const std::filesystem::path& path, const RunSummary& summary);
 
