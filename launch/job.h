@@ -30,6 +30,7 @@ struct TrainConfig {
   std::int64_t micro_batch = 0;              // samples a rank computes at once; 0: chosen by the plan
   std::int64_t steps = 1000;
   std::string precision = "fp32";  // fp32 | bf16
+  std::string numerics = "fast";   // see Numerics
   double grad_clip = 1.0;          // 0: off
 };
 

@@ -48,6 +48,7 @@ StepConfig step_config(const Job& job, const Unit& unit, DeviceKind device) {
           .steps = job.train.steps,
           .seed = job.seed,
           .precision = find_precision(job.train.precision),
+          .numerics = find_numerics(job.train.numerics),
           .layout = {.shard = find_shard(job.mesh.shard), .sequence = job.mesh.sequence},
           .grad_clip = job.train.grad_clip,
           .bucket_bytes = static_cast<std::size_t>(job.mesh.bucket_bytes),

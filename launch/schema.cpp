@@ -5,6 +5,7 @@
 #include <cctype>
 
 #include "core/base/units.h"
+#include "core/passes/numerics.h"
 #include "core/passes/sharding_rules.h"
 #include "core/train/job_task.h"
 #include "optimizers/optimizer.h"
@@ -157,6 +158,12 @@ Keys train_keys() {
           "train.precision", [](Job & j) -> auto& { return j.train.precision; }, {"fp32", "bf16"},
           "What matrix products and attention compute in; weights, sums, norms and the loss stay in fp32.")
           .also_known_as({"dtype", "mixed_precision"}),
+      choice_key(
+          "train.numerics", [](Job & j) -> auto& { return j.train.numerics; },
+          {numerics_names().begin(), numerics_names().end()},
+          "invariant: every mesh computes the same bits, loss and weights_hash, on CPUs, at some cost in speed "
+          "and memory.")
+          .also_known_as({"deterministic", "reproducible", "bitwise"}),
       number_key(
           "train.grad_clip", [](Job & j) -> auto& { return j.train.grad_clip; }, at_least(0), "",
           "Largest norm of the whole gradient. 0: off.")

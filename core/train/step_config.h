@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/passes/numerics.h"
 #include "core/passes/precision.h"
 #include "core/passes/sharding_rules.h"
 #include "optimizers/optimizer_config.h"
@@ -24,6 +25,7 @@ struct StepConfig {
   std::int64_t steps = 1000;       // of the whole run, for the learning-rate schedule
   std::uint64_t seed = 42;         // of the initial weights
   Precision precision = Precision::kF32;
+  Numerics numerics = Numerics::kFast;
   LayoutOptions layout = {};
   double grad_clip = 1.0;        // largest norm of the whole gradient; 0: off
   std::size_t bucket_bytes = 0;  // gradients reduced in one call; 0: from the data-parallel degree
