@@ -141,6 +141,7 @@ const OpDef& exact_squares_op() {
   static const OpDef op = {.name = "exact_squares",
                            .infer = infer_squares,
                            .flops_per_element = 8,
+                           .placement = {.whole = {"digit"}},
                            .reference = reference_squares,
                            .cpu = {.prepare = cpu_squares}};
   return op;

@@ -125,22 +125,24 @@ bool is_sum(const AxisPlacement& placement) {
   return placement.is_partial() && placement.reduce == ReduceOp::kSum;
 }
 
+bool has_sum(const std::vector<AxisPlacement>& placements) {
+  return std::any_of(placements.begin(), placements.end(), is_sum);
+}
+
 bool keeps_order_over_tensor(const OpArgs& args, const OpPlacement& placement) {
-  if (std::any_of(placement.inputs.begin(), placement.inputs.end(), is_sum)) return false;
-  if (std::none_of(placement.outputs.begin(), placement.outputs.end(), is_sum)) return true;
+  if (has_sum(placement.inputs)) return false;
+  if (!has_sum(placement.outputs)) return true;
   if (!args.attrs.has("piece_axis")) return false;
   return std::any_of(placement.inputs.begin(), placement.inputs.end(), [&](const AxisPlacement& input) {
     return input.is_sharded() && input.axis == args.attrs.axis("piece_axis");
   });
 }
 
-bool keeps_order_over_data(const OpArgs& args, const OpPlacement& placement) {
-  const auto owns_samples = [](const std::vector<TensorDesc>& tensors, const std::vector<AxisPlacement>& placed) {
-    for (std::size_t i = 0; i < tensors.size(); ++i)
-      if (tensors[i].has("batch") && placed[i] != AxisPlacement::sharded("batch")) return false;
-    return true;
-  };
-  return owns_samples(args.inputs, placement.inputs) && owns_samples(args.outputs, placement.outputs);
+// Has every rank the samples of its own?
+bool keeps_samples(const std::vector<TensorDesc>& tensors, const std::vector<AxisPlacement>& placements) {
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    if (tensors[i].has("batch") && placements[i] != AxisPlacement::sharded("batch")) return false;
+  return true;
 }
 
 }  // namespace
@@ -149,9 +151,12 @@ Graph with_ordered_sums(const Graph& lowered) {
   return Marker(lowered).run();
 }
 
-bool keeps_order(const OpArgs& args, const OpPlacement& placement, const Axis& mesh_axis) {
-  return mesh_axis == "tensor" ? keeps_order_over_tensor(args, placement)
-                               : keeps_order_over_data(args, placement);
+bool keeps_order(const OpDef& op, const OpArgs& args, const OpPlacement& placement, const ShardingRules& rules,
+                 const MeshAxis& mesh_axis) {
+  if (mesh_axis.name == "tensor") return keeps_order_over_tensor(args, placement);
+  if (op.defers_reduction && has_sum(placement.inputs) && is_storage(rules, mesh_axis, Role::kAccumulator))
+    return false;
+  return keeps_samples(args.inputs, placement.inputs) && keeps_samples(args.outputs, placement.outputs);
 }
 
 }  // namespace takt
