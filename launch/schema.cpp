@@ -161,8 +161,9 @@ Keys train_keys() {
       choice_key(
           "train.numerics", [](Job & j) -> auto& { return j.train.numerics; },
           {numerics_names().begin(), numerics_names().end()},
-          "invariant: every mesh computes the same bits, loss and weights_hash, on CPUs, at some cost in speed "
-          "and memory.")
+          "invariant: every mesh computes the same bits, loss and weights_hash, at some cost in speed and "
+          "memory. On "
+          "CPUs; tensor must be 1, 2, 4 or 8 and divide mlp and vocab.")
           .also_known_as({"deterministic", "reproducible", "bitwise"}),
       number_key(
           "train.grad_clip", [](Job & j) -> auto& { return j.train.grad_clip; }, at_least(0), "",

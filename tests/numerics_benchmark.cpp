@@ -47,7 +47,8 @@ class RandomTokens final : public Dataset {
       auto* to = reinterpret_cast<std::int32_t*>(buffer.bytes.data());
       for (const std::int64_t sample : samples)
         for (std::int64_t i = 0; i < kSeq; ++i)
-          *to++ = static_cast<std::int32_t>(random_.below(static_cast<std::uint64_t>(sample * kSeq + i), kVocab));
+          *to++ =
+              static_cast<std::int32_t>(random_.below(static_cast<std::uint64_t>(sample * kSeq + i), kVocab));
     }
   }
 
@@ -97,12 +98,16 @@ void numerics_step(benchmark::State& state, int data, int tensor, Precision prec
     run_ranks(mesh.num_ranks(),
               [&](Communicator& world) { train_in_turns(task, fast, invariant, world, state); });
 }
-BENCHMARK_CAPTURE(numerics_step, one_rank_f32, 1, 1, Precision::kF32)->Iterations(1)->Unit(benchmark::kSecond);
+BENCHMARK_CAPTURE(numerics_step, one_rank_f32, 1, 1, Precision::kF32)
+    ->Iterations(1)
+    ->Unit(benchmark::kSecond);
 BENCHMARK_CAPTURE(numerics_step, one_rank_bf16, 1, 1, Precision::kBF16)
     ->Iterations(1)
     ->Unit(benchmark::kSecond);
 BENCHMARK_CAPTURE(numerics_step, data_2_f32, 2, 1, Precision::kF32)->Iterations(1)->Unit(benchmark::kSecond);
-BENCHMARK_CAPTURE(numerics_step, tensor_2_f32, 1, 2, Precision::kF32)->Iterations(1)->Unit(benchmark::kSecond);
+BENCHMARK_CAPTURE(numerics_step, tensor_2_f32, 1, 2, Precision::kF32)
+    ->Iterations(1)
+    ->Unit(benchmark::kSecond);
 
 // y[m, n] = a[m, k] b[n, k]: a product of the forward pass, by oneDNN and in one order.
 void numerics_matmul(benchmark::State& state, std::int64_t m, std::int64_t n, std::int64_t k) {

@@ -63,7 +63,8 @@ TEST(OrderedProduct, AColumnIsTheSameInEveryWidthHeightStorageAndThread) {
   EXPECT_EQ(product({.m = kM, .n = kN, .k = kK}, sum, a, b, 3), y);
   EXPECT_EQ(product({.m = kM, .n = kN, .k = kK, .transpose_a = true}, sum, transposed(a, kM, kK), b), y);
   EXPECT_EQ(product({.m = kM, .n = kN, .k = kK, .transpose_b = true}, sum, a, transposed(b, kK, kN)), y);
-  for (const auto& [first, count] : {std::pair<std::int64_t, std::int64_t>(0, 50), {50, 50}, {25, 25}, {3, 1}})
+  for (const auto& [first, count] :
+       {std::pair<std::int64_t, std::int64_t>(0, 50), {50, 50}, {25, 25}, {3, 1}})
     EXPECT_EQ(product({.m = kM, .n = count, .k = kK}, sum, a, columns_of(b, kN, first, count)),
               columns_of(y, kN, first, count));
   for (const auto& [first, count] : {std::pair<std::int64_t, std::int64_t>(0, 12), {12, 25}, {5, 1}})
@@ -99,8 +100,7 @@ TEST(OrderedProduct, SumsOfRanksMakeTheSumOfOne) {
 
 TEST(OrderedProduct, IsTheProduct) {
   const std::vector<float> a = random_matrix("a", kM, kK), b = random_matrix("b", kK, kN);
-  const std::vector<float> y =
-      product({.m = kM, .n = kN, .k = kK}, {.extent = kK, .num_pieces = 8}, a, b);
+  const std::vector<float> y = product({.m = kM, .n = kN, .k = kK}, {.extent = kK, .num_pieces = 8}, a, b);
   std::vector<float> small(y.size(), 1.0f), wanted(y.size(), 1.0f);
   ordered_sgemm(false, false, kM, kN, kK, 0.5f, a.data(), kK, b.data(), kN, 1.0f, small.data(), kN);
   onednn_sgemm(false, false, kM, kN, kK, 0.5f, a.data(), kK, b.data(), kN, 1.0f, wanted.data(), kN);

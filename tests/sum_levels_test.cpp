@@ -17,7 +17,8 @@ float sum_in_levels(const std::vector<float>& leaves) {
   for (std::size_t m = 0; m < leaves.size(); ++m) {
     levels[0] += leaves[m];
     if (m + 1 == leaves.size()) break;
-    for (std::size_t l = 0; levels.size() > 1 && l < static_cast<std::size_t>(num_carries_after(static_cast<std::int64_t>(m)));
+    for (std::size_t l = 0;
+         levels.size() > 1 && l < static_cast<std::size_t>(num_carries_after(static_cast<std::int64_t>(m)));
          ++l) {
       levels.at(l + 1) += levels[l];
       levels[l] = 0;

@@ -110,10 +110,10 @@ void forward_rows(const AttentionShape& s, Head<const float> q, Head<const float
   for (std::int64_t j0 = 0; j0 < i0 + rows; j0 += kBlock) {
     const std::int64_t keys = std::min(kBlock, s.seq - j0);
     product_of(s)(false, true, rows, keys, s.width, scale, q.first, q.stride, k.at(j0), k.stride, 0.0f,
-                 t.scores, kBlock);
+                  t.scores, kBlock);
     online_softmax(t.scores, y.first, y.stride, t, i0, rows, j0, keys, s.width);
     product_of(s)(false, false, rows, s.width, keys, 1.0f, t.scores, kBlock, v.at(j0), v.stride,
-                 j0 == 0 ? 0.0f : 1.0f, y.first, y.stride);
+                  j0 == 0 ? 0.0f : 1.0f, y.first, y.stride);
   }
   for (std::int64_t r = 0; r < rows; ++r) {
     const float inverse = 1.0f / t.sum[r];
@@ -161,16 +161,16 @@ void backward_head(const AttentionShape& s, const HeadGrads& h, const Scratch& t
     for (std::int64_t j0 = 0; j0 < i0 + rows; j0 += kBlock) {
       const std::int64_t keys = std::min(kBlock, s.seq - j0);
       product_of(s)(false, true, rows, keys, s.width, scale, q, h.q.stride, h.k.at(j0), h.k.stride, 0.0f,
-                   t.scores, kBlock);
+                    t.scores, kBlock);
       product_of(s)(false, true, rows, keys, s.width, 1.0f, dy, h.dy.stride, h.v.at(j0), h.v.stride, 0.0f,
-                   t.grads, kBlock);
+                    t.grads, kBlock);
       score_grads(s, h, t, i0, rows, j0, keys);
       product_of(s)(true, false, keys, s.width, rows, 1.0f, t.scores, kBlock, dy, h.dy.stride, 1.0f,
-                   h.dv.at(j0), h.dv.stride);
+                    h.dv.at(j0), h.dv.stride);
       product_of(s)(false, false, rows, s.width, keys, scale, t.grads, kBlock, h.k.at(j0), h.k.stride,
-                   j0 == 0 ? 0.0f : 1.0f, h.dq.at(i0), h.dq.stride);
-      product_of(s)(true, false, keys, s.width, rows, scale, t.grads, kBlock, q, h.q.stride, 1.0f, h.dk.at(j0),
-                   h.dk.stride);
+                    j0 == 0 ? 0.0f : 1.0f, h.dq.at(i0), h.dq.stride);
+      product_of(s)(true, false, keys, s.width, rows, scale, t.grads, kBlock, q, h.q.stride, 1.0f,
+                    h.dk.at(j0), h.dk.stride);
     }
   }
 }

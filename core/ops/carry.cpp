@@ -19,8 +19,7 @@ void reference(const OpArgs&, std::span<const Array* const> inputs, std::span<Ar
 }
 
 Kernel cpu(const KernelNode& node) {
-  return elementwise_kernel<2, 2>(node,
-                                  [](float to, float from) { return std::array{to + from, 0.0f}; });
+  return elementwise_kernel<2, 2>(node, [](float to, float from) { return std::array{to + from, 0.0f}; });
 }
 
 void build_sample(Graph& g) {

@@ -116,8 +116,7 @@ std::vector<TensorDesc> infer_value(const OpArgs& args) {
 
 void reference_value(const OpArgs&, std::span<const Array* const> inputs, std::span<Array> outputs) {
   for (std::size_t d = kDigits; d-- > 0;)
-    outputs[0].data[0] +=
-        inputs[0]->data[d] * std::ldexp(1.0, kDigitBits * static_cast<int>(d) + kLowestBit);
+    outputs[0].data[0] += inputs[0]->data[d] * std::ldexp(1.0, kDigitBits * static_cast<int>(d) + kLowestBit);
 }
 
 // Sums of digits are carried first: then equal numbers have equal digits, and are rounded alike.
@@ -130,7 +129,8 @@ Kernel cpu_value(const KernelNode&) {
     if (is_finite) std::copy_n(x, kDigits, digits.begin());
     carry(digits);
     for (std::size_t d = kDigits; d-- > 0;)
-      value += static_cast<double>(digits[d]) * std::ldexp(1.0, kDigitBits * static_cast<int>(d) + kLowestBit);
+      value +=
+          static_cast<double>(digits[d]) * std::ldexp(1.0, kDigitBits * static_cast<int>(d) + kLowestBit);
     k.output<float>(0)[0] = static_cast<float>(value);
   };
 }

@@ -151,8 +151,8 @@ namespace {
 constexpr std::int64_t kMostK = 256, kMostM = 64;  // of a small product at once: panels lie on the stack
 
 // A small product, added to C or, `first`, written there.
-void add_product(const Side<float>& a, const Side<float>& b, std::int64_t k, float alpha, bool first, float* c,
-                 std::int64_t ldc) {
+void add_product(const Side<float>& a, const Side<float>& b, std::int64_t k, float alpha, bool first,
+                 float* c, std::int64_t ldc) {
   constexpr std::int64_t kPanels = (kMostM + kRows - 1) / kRows;
   alignas(64) float packed_a[kPanels * kRows * kMostK];
   alignas(64) float packed_b[kWidth * kMostK];
@@ -164,7 +164,8 @@ void add_product(const Side<float>& a, const Side<float>& b, std::int64_t k, flo
     pack_panel<kWidth>(b, column, k, index, packed_b);
     for (std::int64_t row = 0; row < a.extent; row += kRows) {
       multiply_panels(packed_a + row * k, packed_b, k, block);
-      const std::int64_t rows = std::min(kRows, a.extent - row), columns = std::min(kWidth, b.extent - column);
+      const std::int64_t rows = std::min(kRows, a.extent - row),
+                         columns = std::min(kWidth, b.extent - column);
       for (std::int64_t r = 0; r < rows; ++r)
         for (std::int64_t i = 0; i < columns; ++i) {
           float& y = c[(row + r) * ldc + column + i];
@@ -178,12 +179,13 @@ void add_product(const Side<float>& a, const Side<float>& b, std::int64_t k, flo
 }  // namespace
 
 void ordered_sgemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
-                   float alpha, const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta,
-                   float* c, std::int64_t ldc) {
+                   float alpha, const float* a, std::int64_t lda, const float* b, std::int64_t ldb,
+                   float beta, float* c, std::int64_t ldc) {
   TAKT_ASSERT(m <= kMostM && (beta == 0 || beta == 1), "ordered_sgemm: m is ", m, ", beta ", beta,
               ", wanted at most ", kMostM, ", and 0 or 1");
   for (std::int64_t from = 0; from < k; from += kMostK) {
-    const Side<float> rows{a + from * (transpose_a ? lda : 1), m, transpose_a ? 1 : lda, transpose_a ? lda : 1},
+    const Side<float> rows{a + from * (transpose_a ? lda : 1), m, transpose_a ? 1 : lda,
+                           transpose_a ? lda : 1},
         columns{b + from * (transpose_b ? 1 : ldb), n, transpose_b ? ldb : 1, transpose_b ? 1 : ldb};
     add_product(rows, columns, std::min(kMostK, k - from), alpha, beta == 0 && from == 0, c, ldc);
   }

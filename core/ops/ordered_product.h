@@ -36,7 +36,7 @@ class OrderedProduct {
 
 // What onednn_sgemm computes, in one order, on the calling thread.
 void ordered_sgemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k,
-                   float alpha, const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta,
-                   float* c, std::int64_t ldc);
+                   float alpha, const float* a, std::int64_t lda, const float* b, std::int64_t ldb,
+                   float beta, float* c, std::int64_t ldc);
 
 }  // namespace takt

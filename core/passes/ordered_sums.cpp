@@ -39,7 +39,8 @@ std::optional<Axis> summed_axis(const Node& node, const OpArgs& args) {
   if (node.op == &sum_exp_op() || node.op == &pick_op()) return args.input(0).dims.back().axis;
   if (node.op == &embedding_op()) return args.input(0).dims.front().axis;
   if (node.op == &norm_grad_op()) return first_of(names_of(args.input(1).dims), std::array{kOfSums.back()});
-  if (node.op == &reduce_op() && args.attrs.text("op") == "sum") return first_of(args.attrs.axes("axes"), kOfSums);
+  if (node.op == &reduce_op() && args.attrs.text("op") == "sum")
+    return first_of(args.attrs.axes("axes"), kOfSums);
   return std::nullopt;
 }
 
@@ -151,8 +152,8 @@ Graph with_ordered_sums(const Graph& lowered) {
   return Marker(lowered).run();
 }
 
-bool keeps_order(const OpDef& op, const OpArgs& args, const OpPlacement& placement, const ShardingRules& rules,
-                 const MeshAxis& mesh_axis) {
+bool keeps_order(const OpDef& op, const OpArgs& args, const OpPlacement& placement,
+                 const ShardingRules& rules, const MeshAxis& mesh_axis) {
   if (mesh_axis.name == "tensor") return keeps_order_over_tensor(args, placement);
   if (op.defers_reduction && has_sum(placement.inputs) && is_storage(rules, mesh_axis, Role::kAccumulator))
     return false;

@@ -21,7 +21,7 @@ Graph with_ordered_sums(const Graph& lowered);
 // anything else is done with them, and only those in pieces are cut. Over data, every rank has its own samples, of which
 // nothing is gathered; what is summed over data is summed over whole micro-batches. Where sums of gradients are cut over a
 // mesh axis, all sums over it are taken after every micro-batch, the loss too: see BatchPlan::ranks_side_by_side.
-bool keeps_order(const OpDef& op, const OpArgs& args, const OpPlacement& placement, const ShardingRules& rules,
-                 const MeshAxis& mesh_axis);
+bool keeps_order(const OpDef& op, const OpArgs& args, const OpPlacement& placement,
+                 const ShardingRules& rules, const MeshAxis& mesh_axis);
 
 }  // namespace takt

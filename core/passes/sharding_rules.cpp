@@ -63,7 +63,8 @@ ShardingRules model_rules(const LayoutOptions& options, Numerics numerics) {
     if (rules.keep_order && rule.uneven == Uneven::kPad) rule.uneven = Uneven::kError;
   if (options.sequence) rules.push_back({"seq", "tensor", Uneven::kReplicate, Role::kIntermediate});
   if (options.shard >= Shard::kGradients) rules = with_storage(std::move(rules), {Role::kAccumulator});
-  if (options.shard >= Shard::kParameters) rules = with_storage(std::move(rules), {Role::kParameter, Role::kDerived});
+  if (options.shard >= Shard::kParameters)
+    rules = with_storage(std::move(rules), {Role::kParameter, Role::kDerived});
   return rules;
 }
 

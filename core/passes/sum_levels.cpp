@@ -10,8 +10,7 @@ namespace takt {
 namespace {
 
 ValueId buffer_of(Graph& graph, const Value& accumulator, int level) {
-  const std::string name =
-      level == 0 ? accumulator.name : concat(accumulator.name, ".level", level);
+  const std::string name = level == 0 ? accumulator.name : concat(accumulator.name, ".level", level);
   const std::optional<ValueId> known = graph.find_outside(name);
   return known ? *known : graph.persistent(name, accumulator.desc, Role::kAccumulator, accumulator.of);
 }
@@ -31,7 +30,8 @@ Graph build_carry(const Graph& micro_batch, int level) {
   graph.set_tag({-1, Phase::kUpdate});
   for (const Value& value : micro_batch.values())
     if (value.role == Role::kAccumulator)
-      carry(graph, buffer_of(graph, value, level + 1), buffer_of(graph, value, level), value.name + ".carried");
+      carry(graph, buffer_of(graph, value, level + 1), buffer_of(graph, value, level),
+            value.name + ".carried");
   return graph;
 }
 

@@ -66,7 +66,7 @@ struct RunSummary {
   std::vector<std::pair<std::string, double>> valid_figures = {};  // "valid_" + name
   double units_per_s = 0;                                          // mean
   int ranks = 1;
-  std::string mesh = {};  // "data=4 tensor=2"
+  std::string mesh = {};                           // "data=4 tensor=2"
   std::optional<std::uint64_t> weights_hash = {};  // see weights_hash.h; written as 16 hexadecimal digits
   int exit = 0;                                    // the exit code
 };

@@ -37,7 +37,8 @@ BoxCopy to_whole(const TensorShard& shard) {
 }
 
 std::uint64_t hash_of_shard(const TensorShard& shard) {
-  TAKT_ASSERT(shard.dtype == DType::kF32, "weights_hash: '", shard.name, "' is ", shard.dtype, ", wanted f32");
+  TAKT_ASSERT(shard.dtype == DType::kF32, "weights_hash: '", shard.name, "' is ", shard.dtype,
+              ", wanted f32");
   if (volume(shard.extent) == 0) return 0;
   const std::uint64_t name = hash_of_name(shard.name);
   std::uint64_t sum = 0;

@@ -29,19 +29,20 @@ BatchPlan plan_batch(const StepConfig& config, const Unit& unit, const Mesh& mes
   const std::int64_t samples_a_rank = samples / data;
   const bool is_invariant = config.numerics == Numerics::kInvariant;
   const std::int64_t micro_batch =
-      config.micro_batch > 0
-          ? config.micro_batch
-          : choose_micro_batch(is_invariant ? samples : samples_a_rank, unit.per_sample);
+      config.micro_batch > 0 ? config.micro_batch
+                             : choose_micro_batch(is_invariant ? samples : samples_a_rank, unit.per_sample);
   TAKT_REQUIRE(samples_a_rank % micro_batch == 0, "train.micro_batch: a rank's ", samples_a_rank,
                " samples are not a multiple of ", micro_batch,
-               is_invariant ? ", which train.numerics = \"invariant\" has on every mesh\n  set train.micro_batch "
-                              "to a divisor, for all runs that should agree"
-                            : "");
+               is_invariant
+                   ? ", which train.numerics = \"invariant\" has on every mesh\n  set train.micro_batch "
+                     "to a divisor, for all runs that should agree"
+                   : "");
   return {.samples_a_step = samples,
           .micro_batch = micro_batch,
           .num_micro_batches = samples_a_rank / micro_batch,
           .samples_a_micro_batch = micro_batch * data,
-          .ranks_side_by_side = is_invariant && config.layout.shard >= Shard::kGradients ? mesh.size_of("data") : 1};
+          .ranks_side_by_side =
+              is_invariant && config.layout.shard >= Shard::kGradients ? mesh.size_of("data") : 1};
 }
 
 std::int64_t BatchPlan::first_sample(std::int64_t data_rank, std::int64_t micro_number) const {

@@ -67,8 +67,8 @@ ValueId build_square(Graph& graph, const std::vector<ValueId>& gradients, Numeri
   std::vector<ValueId> squares;
   const bool is_exact = numerics == Numerics::kInvariant;
   for (const ValueId gradient : gradients)
-    squares.push_back((is_exact ? exact_squares : sum_squares)(graph, gradient,
-                                                               graph.value(gradient).name + ".square"));
+    squares.push_back(
+        (is_exact ? exact_squares : sum_squares)(graph, gradient, graph.value(gradient).name + ".square"));
   if (!is_exact) return add(graph, squares, "grad_norm.square");
   return digits_value(graph, add(graph, squares, "grad_norm.digits"), "grad_norm.square");
 }
@@ -152,8 +152,9 @@ class PlanBuilder {
       for (int level = 0; has(carry_name(0)) && level < num_carries_after(m); ++level)
         plan_.step.push_back(run(carry_name(level)));
     }
-    for (const std::string_view name :
-         last_micro_batch_ ? std::vector{kLastMicroBatch} : std::vector{kMicroBatch, kCollect, kUpdate, kRefresh})
+    for (const std::string_view name : last_micro_batch_
+                                           ? std::vector{kLastMicroBatch}
+                                           : std::vector{kMicroBatch, kCollect, kUpdate, kRefresh})
       if (has(name)) plan_.step.push_back(run(name, is_after_last(name) ? 0 : last));
     plan_.evaluate = {run(kEvaluate)};
     lay_out(plan_, lives_);
@@ -272,7 +273,8 @@ StepPlan StepCompiler::candidate(const Mesh& mesh, const RankDevice& device) {
   // A mesh without a second data rank has nothing to cut masters over, and needs no copies of them; nor does a model that
   // gathers its weights itself.
   const bool keeps_copies =
-      (config_.layout.shard == Shard::kOptimizer || config_.layout.shard == Shard::kGradients) && mesh.size_of("data") > 1;
+      (config_.layout.shard == Shard::kOptimizer || config_.layout.shard == Shard::kGradients) &&
+      mesh.size_of("data") > 1;
   const GlobalPrograms& global =
       programs(batch.samples_a_micro_batch, keeps_copies ? Copies::kAll : Copies::kCasts);
   PlanBuilder builder(config_, mesh, device, observer_);

@@ -27,8 +27,9 @@ struct Stage {
 
 // In the order in which sums are taken: see BatchPlan::ranks_side_by_side.
 std::vector<Stage> stages_of(const Mesh& mesh, const BatchPlan& batch) {
-  const Stage micro_batches{"micro-batches of a rank", batch.num_micro_batches,
-                            "choose train.global_batch and train.micro_batch so that each has a power of two"},
+  const Stage micro_batches{
+      "micro-batches of a rank", batch.num_micro_batches,
+      "choose train.global_batch and train.micro_batch so that each has a power of two"},
       ranks{"data ranks of a group", mesh.size_of("data"), "use a power of two for mesh.shard_group"},
       groups{"groups of data ranks", mesh.size_of("replica"), ""};
   if (batch.ranks_side_by_side > 1) return {ranks, micro_batches, groups};
@@ -39,10 +40,11 @@ void require_tree(const Mesh& mesh, const BatchPlan& batch) {
   const std::vector<Stage> stages = stages_of(mesh, batch);
   for (std::size_t s = 0; s < stages.size(); ++s) {
     bool is_last = true;
-    for (std::size_t after = s + 1; after < stages.size(); ++after) is_last = is_last && stages[after].size == 1;
+    for (std::size_t after = s + 1; after < stages.size(); ++after)
+      is_last = is_last && stages[after].size == 1;
     TAKT_REQUIRE(is_last || is_power_of_two(stages[s].size), kKey, ": ", stages[s].size, " ", stages[s].what,
-                 " are no power of two, and their sums no part of the sum over the whole batch\n  ", stages[s].fix,
-                 ", or use another number of data ranks");
+                 " are no power of two, and their sums no part of the sum over the whole batch\n  ",
+                 stages[s].fix, ", or use another number of data ranks");
   }
 }
 
