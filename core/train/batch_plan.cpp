@@ -18,6 +18,12 @@ std::int64_t choose_micro_batch(std::int64_t samples_a_rank, std::int64_t units_
   return 1;
 }
 
+// A micro-batch that is to be the same on every mesh leaves one for each of eight data ranks, where the batch allows it.
+std::int64_t share_on_any_mesh(std::int64_t samples) {
+  constexpr std::int64_t kRanks = 8;
+  return samples % kRanks == 0 ? samples / kRanks : samples;
+}
+
 }  // namespace
 
 BatchPlan plan_batch(const StepConfig& config, const Unit& unit, const Mesh& mesh) {
@@ -28,9 +34,9 @@ BatchPlan plan_batch(const StepConfig& config, const Unit& unit, const Mesh& mes
                (samples / data + 1) * data, " samples");
   const std::int64_t samples_a_rank = samples / data;
   const bool is_invariant = config.numerics == Numerics::kInvariant;
+  const std::int64_t shared = is_invariant ? share_on_any_mesh(samples) : samples_a_rank;
   const std::int64_t micro_batch =
-      config.micro_batch > 0 ? config.micro_batch
-                             : choose_micro_batch(is_invariant ? samples : samples_a_rank, unit.per_sample);
+      config.micro_batch > 0 ? config.micro_batch : choose_micro_batch(shared, unit.per_sample);
   TAKT_REQUIRE(samples_a_rank % micro_batch == 0, "train.micro_batch: a rank's ", samples_a_rank,
                " samples are not a multiple of ", micro_batch,
                is_invariant

@@ -22,8 +22,8 @@ struct BatchPlan {
   std::int64_t first_sample(std::int64_t data_rank, std::int64_t micro_number) const;
 };
 
-// The size of a micro-batch is the config's, else chosen: with kInvariant for one rank, so that it is the same on every
-// mesh. Throws kConfig if the batch cannot be split, naming sizes that fit.
+// The size of a micro-batch is the config's, else chosen: with kInvariant from the global batch, so that it is the same on
+// every mesh. Throws kConfig if the batch cannot be split, naming sizes that fit.
 BatchPlan plan_batch(const StepConfig& config, const Unit& unit, const Mesh& mesh);
 
 }  // namespace takt
