@@ -41,7 +41,7 @@ struct MeshConfig {
   std::string shard = "none";    // see Shard
   std::int64_t shard_group = 0;  // data ranks that share one copy; 0: all
   bool sequence = true;          // between products tensor ranks share the tokens
-  double bucket_bytes = 0;     // 0: chosen from the data-parallel degree
+  double bucket_bytes = 0;       // 0: chosen from the data-parallel degree
 };
 
 struct CheckpointConfig {
