@@ -31,6 +31,7 @@ struct TrainConfig {
   std::int64_t steps = 1000;
   std::string precision = "fp32";  // fp32 | bf16
   std::string recompute = "none";  // of Recompute, or auto
+  std::string numerics = "fast";   // see Numerics
   double grad_clip = 1.0;          // 0: off
 };
 

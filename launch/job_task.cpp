@@ -48,6 +48,7 @@ StepConfig step_config(const Job& job, const Unit& unit, DeviceKind device) {
           .steps = job.train.steps,
           .seed = job.seed,
           .precision = find_precision(job.train.precision),
+          .numerics = find_numerics(job.train.numerics),
           .layout = {.shard = find_shard(job.mesh.shard), .sequence = job.mesh.sequence},
           .skips_failed_steps = job.guard.nan == "skip",
           .grad_clip = job.train.grad_clip,

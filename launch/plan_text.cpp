@@ -17,6 +17,21 @@ std::string plural(int amount, std::string_view word) {
   return fmt::format("{} {}{}", amount, word, amount == 1 ? "" : "s");
 }
 
+bool is_carry(const Program& program) {
+  return program.name.starts_with(kCarry);
+}
+
+// 0: not worth a word.
+std::int64_t runs_a_step(const StepPlan& plan, std::size_t p, const BatchPlan& batch) {
+  const Program& program = plan.programs[p];
+  if (program.name == kMicroBatch) return batch.num_micro_batches;
+  if (program.name == kUpdate) return 1;
+  if (!is_carry(program)) return 0;
+  return std::count_if(plan.step.begin(), plan.step.end(), [&](const Action& action) {
+    return action.kind == Action::Kind::kRun && static_cast<std::size_t>(action.program) == p;
+  });
+}
+
 std::string program_text(const Program& program, std::int64_t runs_a_step) {
   const ProgramCost cost = cost_of(program);
   std::string text = fmt::format("  {:<12} {:>4} nodes   {:>9} FLOP a run", program.name, cost.num_nodes,
@@ -42,7 +57,8 @@ std::string memory_text(const StepPlan& plan) {
   };
   line("parameters", of(Role::kParameter));
   line("optimizer state", of(Role::kState));
-  line("gradients", of(Role::kAccumulator));
+  const auto carries = std::count_if(plan.programs.begin(), plan.programs.end(), is_carry);
+  line(carries > 0 ? fmt::format("gradients, {} levels", carries + 1) : "gradients", of(Role::kAccumulator));
   line("copies, constants", of(Role::kDerived));
   line("activations, scratch", plan.arena.temporary_bytes + of(Role::kInput));
   line("all", plan.arena.num_bytes());
@@ -58,10 +74,8 @@ std::string plan_text(const StepPlan& plan, const BatchPlan& batch, int ranks_on
       std::min(ranks_on_host, num_ranks), plural(plan.device.num_threads, "thread"), batch.samples_a_step,
       plan.mesh.data_ranks(), batch.num_micro_batches, batch.micro_batch);
   text += "memory of a rank\n" + memory_text(plan) + "programs of a rank\n";
-  for (const Program& program : plan.programs)
-    text += program_text(program, program.name == kMicroBatch ? batch.num_micro_batches
-                                  : program.name == kUpdate   ? 1
-                                                              : 0);
+  for (std::size_t p = 0; p < plan.programs.size(); ++p)
+    text += program_text(plan.programs[p], runs_a_step(plan, p, batch));
   return text;
 }
 

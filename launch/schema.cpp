@@ -5,6 +5,7 @@
 #include <cctype>
 
 #include "core/base/units.h"
+#include "core/passes/numerics.h"
 #include "core/passes/sharding_rules.h"
 #include "core/train/job_task.h"
 #include "launch/choose_recompute.h"
@@ -168,6 +169,13 @@ Keys train_keys() {
           "products and "
           "attention, or everything. auto: as little as memory allows.")
           .also_known_as({"activation_checkpointing", "gradient_checkpointing", "remat"}),
+      choice_key(
+          "train.numerics", [](Job & j) -> auto& { return j.train.numerics; },
+          {numerics_names().begin(), numerics_names().end()},
+          "invariant: every mesh computes the same bits, loss and weights_hash, at some cost in speed and "
+          "memory. On "
+          "CPUs; tensor must be 1, 2, 4 or 8 and divide mlp and vocab.")
+          .also_known_as({"deterministic", "reproducible", "bitwise"}),
       number_key(
           "train.grad_clip", [](Job & j) -> auto& { return j.train.grad_clip; }, at_least(0), "",
           "Largest norm of the whole gradient. 0: off.")

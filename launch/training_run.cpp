@@ -10,6 +10,7 @@
 #include "collectives/share.h"
 #include "core/device/cpu_peak.h"
 #include "core/device/gpu_peaks.h"
+#include "core/state/weights_hash.h"
 #include "launch/ask_root.h"
 #include "launch/resume.h"
 #include "launch/start_weights.h"
@@ -257,6 +258,7 @@ int TrainingRun::finish() {
   if (!is_new) save();
   const std::vector<SectionTime> sections = section_times();
   const std::vector<OpShare> ops = op_shares();
+  const std::uint64_t hash = weights_hash(trainer_.shards(), world_.comm());
   const int exit_code = is_stopped_ ? static_cast<int>(Fault::kStopped) : 0;
   agree(world_.comm(), [&] {
     if (!is_root()) return;
@@ -264,6 +266,7 @@ int TrainingRun::finish() {
     if (!is_stopped_) export_final();
     RunSummary summary = summarize(exit_code);
     summary.ops = ops;
+    summary.weights_hash = hash;
     write_summary(directory_.summary(), summary);
     if (is_stopped_)
       console_->print(fmt::format(
@@ -271,6 +274,7 @@ int TrainingRun::finish() {
           summary.steps, directory_.path.string(), exit_code));
     else
       print_done(summary, sections);
+    console_->print(fmt::format("weights hash {}", hex_text(hash)));
   });
   return exit_code;
 }

@@ -254,6 +254,17 @@ class Meshes(EndToEnd):
                 runs = [self.train(f"twice-{mesh[0]}x{mesh[1]}-{n}", mesh=mesh) for n in (1, 2)]
                 self.assert_same_bits(*runs)
 
+    def test_invariant_numerics_give_the_bits_of_one_rank(self):
+        chosen = ("--set", "train.numerics=invariant")
+        one = self.train("invariant-1x1", *chosen)
+        for mesh, more in [(mesh, ()) for mesh in MESHES] + [((4, 1), ("--set", "mesh.shard=gradients"))]:
+            with self.subTest(mesh=mesh, more=more):
+                run = self.train(f"invariant-{mesh[0]}x{mesh[1]}-{len(more)}", *chosen, *more, mesh=mesh)
+                for key in ("loss", "grad_norm"):
+                    self.assertEqual(column(run, key), column(one, key))
+                hashes = [json.loads((r / "summary.json").read_text())["weights_hash"] for r in (run, one)]
+                self.assertEqual(*hashes)
+
 
 class Resume(EndToEnd):
     # Long enough that the signal comes long before the end, with few checkpoints.

@@ -124,6 +124,7 @@ TEST(Metrics, TheSummaryIsReplacedWhole) {
   summary.units_per_s = 100;
   summary.ranks = 4;
   summary.mesh = "data=4";
+  summary.weights_hash = 0xF3;
   summary.exit = 75;
   write_summary(file, summary);
   EXPECT_EQ(contents(file),
@@ -131,7 +132,7 @@ TEST(Metrics, TheSummaryIsReplacedWhole) {
             "\"loss\": 3.25,\n"
             "  \"valid_loss\": 3.5,\n  \"valid_bits_per_byte\": 1.25,\n  \"tokens_per_s\": 100.0,\n  "
             "\"ranks\": 4,\n"
-            "  \"mesh\": \"data=4\",\n  \"exit\": 75\n}\n");
+            "  \"mesh\": \"data=4\",\n  \"weights_hash\": \"00000000000000f3\",\n  \"exit\": 75\n}\n");
 }
 
 TEST(Metrics, TheNumbersOfAStepAreFoundAgain) {

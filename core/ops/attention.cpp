@@ -7,6 +7,8 @@
 //           dv = P^T dy,  dS = P (dy v^T - D),  dq = s dS k,  dk = s dS^T q.
 // Placement batch; heads together with kv_heads; or heads alone with k and v whole, when there are too few of them:
 //           then dk and dv are partial sums.
+// Order     with "ordered" products are those of ordered_product.h, and dk and dv are f32, sums over heads in the pieces of
+//           ordered_sum.h: of a key head's query heads a rank may have some.
 // Cost      4 head_dim FLOPs a pair of positions, half of all pairs; 10 in the gradient.
 // Source    Dao et al. 2022, arXiv:2205.14135; Ainslie et al. 2023, arXiv:2305.13245.
 #include <algorithm>
@@ -93,7 +95,11 @@ void reference(const OpArgs& args, std::span<const Array* const> inputs, std::sp
 
 // Inputs dy, q, k, v, y, lse.
 std::vector<TensorDesc> infer_grad(const OpArgs& args) {
-  return {args.input(1), args.input(2), args.input(3)};
+  const bool ordered = args.attrs.flag("ordered");
+  const auto of_keys = [&](std::size_t i) {
+    return TensorDesc{args.input(i).dims, ordered ? DType::kF32 : args.input(i).dtype};
+  };
+  return {args.input(1), of_keys(2), of_keys(3)};
 }
 
 std::vector<OpPlacement> placements_grad(const OpArgs& args) {

@@ -13,6 +13,7 @@
 
 #include "core/device/onednn.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/ordered_product.h"
 #include "core/ops/parallel_kernel.h"
 #include "core/ops/vector_math.h"
 
@@ -35,10 +36,11 @@ struct Scratch {
 };
 
 std::int64_t floats_a_thread(const KernelNode& node, bool is_grad) {
-  if (node.input(is_grad ? 1 : 0).dtype == DType::kF32) return Scratch::kFloats;
-  // Forward: a block of q and y, and k and v. Backward: q, k, v, y and their gradients.
   const AttentionShape s = attention_shape(node, is_grad);
-  return Scratch::kFloats + s.width * (is_grad ? 8 * s.seq : 2 * s.seq + 2 * kBlock);
+  const std::int64_t sums = s.ordered && is_grad ? (1 + kMostLevels) * 2 * s.seq * s.width : 0;
+  if (node.input(is_grad ? 1 : 0).dtype == DType::kF32) return Scratch::kFloats + sums;
+  // Forward: a block of q and y, and k and v. Backward: q, k, v, y and their gradients.
+  return Scratch::kFloats + sums + s.width * (is_grad ? 8 * s.seq : 2 * s.seq + 2 * kBlock);
 }
 
 // One head of a tensor [batch, seq, heads, width], or an f32 copy of it: elements between positions.
@@ -74,6 +76,11 @@ struct Copies {
   }
 };
 
+// Who computes a small product.
+auto* product_of(const AttentionShape& s) {
+  return s.ordered ? ordered_sgemm : onednn_sgemm;
+}
+
 // One block of rows' scores against keys [j0, j0 + keys), j0 <= i0, so that every row sees a key: hides the
 // future, updates max and sum, turns scores into exponentials and rescales the rows of y.
 void online_softmax(float* scores, float* y, std::int64_t y_stride, const Scratch& t, std::int64_t i0,
@@ -103,11 +110,11 @@ void forward_rows(const AttentionShape& s, Head<const float> q, Head<const float
   std::fill(t.sum, t.sum + rows, 0.0f);
   for (std::int64_t j0 = 0; j0 < i0 + rows; j0 += kBlock) {
     const std::int64_t keys = std::min(kBlock, s.seq - j0);
-    onednn_sgemm(false, true, rows, keys, s.width, scale, q.first, q.stride, k.at(j0), k.stride, 0.0f,
-                 t.scores, kBlock);
+    product_of(s)(false, true, rows, keys, s.width, scale, q.first, q.stride, k.at(j0), k.stride, 0.0f,
+                  t.scores, kBlock);
     online_softmax(t.scores, y.first, y.stride, t, i0, rows, j0, keys, s.width);
-    onednn_sgemm(false, false, rows, s.width, keys, 1.0f, t.scores, kBlock, v.at(j0), v.stride,
-                 j0 == 0 ? 0.0f : 1.0f, y.first, y.stride);
+    product_of(s)(false, false, rows, s.width, keys, 1.0f, t.scores, kBlock, v.at(j0), v.stride,
+                  j0 == 0 ? 0.0f : 1.0f, y.first, y.stride);
   }
   for (std::int64_t r = 0; r < rows; ++r) {
     const float inverse = 1.0f / t.sum[r];
@@ -140,6 +147,12 @@ void score_grads(const AttentionShape& s, const HeadGrads& h, const Scratch& t, 
   }
 }
 
+// A key head and where its gradients are summed.
+struct KeyHead {
+  Head<const float> k, v;
+  Head<float> dk, dv;
+};
+
 // All blocks of one query head; adds to dk and dv, which start at zero.
 void backward_head(const AttentionShape& s, const HeadGrads& h, const Scratch& t) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(s.width));
@@ -148,19 +161,44 @@ void backward_head(const AttentionShape& s, const HeadGrads& h, const Scratch& t
     const float *q = h.q.at(i0), *dy = h.dy.at(i0);
     for (std::int64_t j0 = 0; j0 < i0 + rows; j0 += kBlock) {
       const std::int64_t keys = std::min(kBlock, s.seq - j0);
-      onednn_sgemm(false, true, rows, keys, s.width, scale, q, h.q.stride, h.k.at(j0), h.k.stride, 0.0f,
-                   t.scores, kBlock);
-      onednn_sgemm(false, true, rows, keys, s.width, 1.0f, dy, h.dy.stride, h.v.at(j0), h.v.stride, 0.0f,
-                   t.grads, kBlock);
+      product_of(s)(false, true, rows, keys, s.width, scale, q, h.q.stride, h.k.at(j0), h.k.stride, 0.0f,
+                    t.scores, kBlock);
+      product_of(s)(false, true, rows, keys, s.width, 1.0f, dy, h.dy.stride, h.v.at(j0), h.v.stride, 0.0f,
+                    t.grads, kBlock);
       score_grads(s, h, t, i0, rows, j0, keys);
-      onednn_sgemm(true, false, keys, s.width, rows, 1.0f, t.scores, kBlock, dy, h.dy.stride, 1.0f,
-                   h.dv.at(j0), h.dv.stride);
-      onednn_sgemm(false, false, rows, s.width, keys, scale, t.grads, kBlock, h.k.at(j0), h.k.stride,
-                   j0 == 0 ? 0.0f : 1.0f, h.dq.at(i0), h.dq.stride);
-      onednn_sgemm(true, false, keys, s.width, rows, scale, t.grads, kBlock, q, h.q.stride, 1.0f, h.dk.at(j0),
-                   h.dk.stride);
+      product_of(s)(true, false, keys, s.width, rows, 1.0f, t.scores, kBlock, dy, h.dy.stride, 1.0f,
+                    h.dv.at(j0), h.dv.stride);
+      product_of(s)(false, false, rows, s.width, keys, scale, t.grads, kBlock, h.k.at(j0), h.k.stride,
+                    j0 == 0 ? 0.0f : 1.0f, h.dq.at(i0), h.dq.stride);
+      product_of(s)(true, false, keys, s.width, rows, scale, t.grads, kBlock, q, h.q.stride, 1.0f,
+                    h.dk.at(j0), h.dk.stride);
     }
   }
+}
+
+// One query head; adds to dk and dv. Inputs dy, q, k, v, y, lse; output dq.
+template <class T>
+void backward_query_head(const AttentionShape& s, const KernelArgs& args, std::int64_t b, std::int64_t h,
+                         const KeyHead& key, Copies copies, const Scratch& t) {
+  const std::int64_t at = s.q_at(b, 0, h), stride = s.heads * s.width;
+  const auto widened = [&](std::size_t input) {
+    return copies.widened(Head<const T>{args.input<T>(input) + at, stride}, s.seq);
+  };
+  const Head<const float> q = widened(1), dy = widened(0), y = widened(4);
+  const Head<T> dq_out{args.output<T>(0) + at, stride};
+  const Head<float> dq = copies.result(dq_out, s.seq);
+  backward_head(s, {q, key.k, key.v, dy, y, args.input<float>(5) + at / s.width, dq, key.dk, key.dv}, t);
+  copies.give_back(dq, dq_out, s.seq);
+}
+
+void clear(Head<float> head, const AttentionShape& s) {
+  for (std::int64_t p = 0; p < s.seq; ++p) std::fill_n(head.at(p), s.width, 0.0f);
+}
+
+template <class T>
+Head<const float> widened_keys(const AttentionShape& s, const KernelArgs& args, std::size_t input,
+                               std::int64_t kv_at, Copies& copies) {
+  return copies.widened(Head<const T>{args.input<T>(input) + kv_at, s.kv_heads * s.width}, s.seq);
 }
 
 // One key head of one sample, with all query heads that use it. Inputs dy, q, k, v, y, lse; outputs dq, dk, dv.
@@ -170,28 +208,37 @@ void backward_task(const AttentionShape& s, const KernelArgs& args, std::int64_t
   const std::int64_t kv_at = s.kv_at(b, 0, kv), kv_stride = s.kv_heads * s.width;
   Copies copies{t.copies, s.width};
   const Head<T> dk_out{args.output<T>(1) + kv_at, kv_stride}, dv_out{args.output<T>(2) + kv_at, kv_stride};
-  const Head<const float> k = copies.widened(Head<const T>{args.input<T>(2) + kv_at, kv_stride}, s.seq),
-                          v = copies.widened(Head<const T>{args.input<T>(3) + kv_at, kv_stride}, s.seq);
-  const Head<float> dk = copies.result(dk_out, s.seq), dv = copies.result(dv_out, s.seq);
-  for (std::int64_t p = 0; p < s.seq; ++p) {
-    std::fill_n(dk.at(p), s.width, 0.0f);
-    std::fill_n(dv.at(p), s.width, 0.0f);
-  }
-  for (std::int64_t h = 0; h < s.heads; ++h) {
-    if (s.kv_head(h) != kv) continue;
-    const std::int64_t at = s.q_at(b, 0, h), stride = s.heads * s.width;
-    Copies of_head = copies;
-    const auto widened = [&](std::size_t input) {
-      return of_head.widened(Head<const T>{args.input<T>(input) + at, stride}, s.seq);
-    };
-    const Head<const float> q = widened(1), dy = widened(0), y = widened(4);
-    const Head<T> dq_out{args.output<T>(0) + at, stride};
-    const Head<float> dq = of_head.result(dq_out, s.seq);
-    backward_head(s, {q, k, v, dy, y, args.input<float>(5) + at / s.width, dq, dk, dv}, t);
-    copies.give_back(dq, dq_out, s.seq);
-  }
-  copies.give_back(dk, dk_out, s.seq);
-  copies.give_back(dv, dv_out, s.seq);
+  const Head<const float> k = widened_keys<T>(s, args, 2, kv_at, copies),
+                          v = widened_keys<T>(s, args, 3, kv_at, copies);
+  const KeyHead key{k, v, copies.result(dk_out, s.seq), copies.result(dv_out, s.seq)};
+  clear(key.dk, s);
+  clear(key.dv, s);
+  for (std::int64_t h = 0; h < s.heads; ++h)
+    if (s.kv_head(h) == kv) backward_query_head<T>(s, args, b, h, key, copies, t);
+  copies.give_back(key.dk, dk_out, s.seq);
+  copies.give_back(key.dv, dv_out, s.seq);
+}
+
+// The same with f32 sums over pieces of the heads, side by side for dk and dv in the thread's scratch.
+template <class T>
+void backward_task_ordered(const AttentionShape& s, const KernelArgs& args, std::int64_t b, std::int64_t kv,
+                           const Scratch& t) {
+  const std::int64_t kv_at = s.kv_at(b, 0, kv), one = s.seq * s.width, heads = s.heads / s.head_pieces;
+  Copies copies{t.copies, s.width};
+  float* const sums = copies.take(2 * s.seq).first;
+  float* const levels = copies.take(kMostLevels * 2 * s.seq).first;
+  const Head<const float> k = widened_keys<T>(s, args, 2, kv_at, copies),
+                          v = widened_keys<T>(s, args, 3, kv_at, copies);
+  tree_sum(0, s.head_pieces, sums, levels, 2 * one, [&](std::int64_t piece, float* to) {
+    const KeyHead key{k, v, {to, s.width}, {to + one, s.width}};
+    std::fill_n(to, 2 * one, 0.0f);
+    for (std::int64_t h = piece * heads; h < (piece + 1) * heads; ++h)
+      if (s.kv_head(h) == kv) backward_query_head<T>(s, args, b, h, key, copies, t);
+  });
+  for (std::int64_t p = 0; p < s.seq; ++p)
+    for (const std::size_t i : {0, 1})
+      std::copy_n(sums + static_cast<std::int64_t>(i) * one + p * s.width, s.width,
+                  args.output<float>(1 + i) + kv_at + p * s.kv_heads * s.width);
 }
 
 // One block of queries of one head of one sample. Inputs q, k, v; outputs y, lse.
@@ -230,6 +277,8 @@ AttentionShape attention_shape(const KernelNode& node, bool is_grad) {
   shape.group = heads.num_global / kv_heads.num_global;
   shape.first_head = heads.offset;
   shape.first_kv_head = kv_heads.offset;
+  shape.ordered = node.attrs.flag("ordered");
+  shape.head_pieces = pieced_sum(node, q, {"heads"}).num_pieces;
   return shape;
 }
 
@@ -258,8 +307,8 @@ Kernel attention_grad_kernel(const KernelNode& node) {
   const std::int64_t floats = floats_a_thread(node, true);
   return with_floating(node.input(1).dtype, [&](auto type) {
     return parallel_kernel(node, s.batch * s.kv_heads, [=](const KernelArgs& args, std::int64_t task) {
-      backward_task<decltype(type)>(s, args, task / s.kv_heads, task % s.kv_heads,
-                                    Scratch(args.scratch, floats));
+      const auto run = s.ordered ? backward_task_ordered<decltype(type)> : backward_task<decltype(type)>;
+      run(s, args, task / s.kv_heads, task % s.kv_heads, Scratch(args.scratch, floats));
     });
   });
 }

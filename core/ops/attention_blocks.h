@@ -12,6 +12,8 @@ struct AttentionShape {
   std::int64_t batch = 0, seq = 0, heads = 0, kv_heads = 0, width = 0;  // local extents
   std::int64_t group = 1;                                               // query heads a key head, globally
   std::int64_t first_head = 0, first_kv_head = 0;  // global numbers of the first local heads
+  bool ordered = false;                            // products and sums over heads have one order,
+  std::int64_t head_pieces = 1;                    // the latter in so many pieces, see ordered_sum.h
 
   // The local key head that a local query head uses.
   std::int64_t kv_head(std::int64_t head) const { return (first_head + head) / group - first_kv_head; }

@@ -36,6 +36,8 @@ ValueId embedding(Graph& graph, ValueId table, ValueId tokens, const std::string
 ValueId add(Graph& graph, const std::vector<ValueId>& terms, const std::string& name);
 // buffer += x, in place: a buffer that lives over all micro-batches of a step.
 ValueId accumulate(Graph& graph, ValueId buffer, ValueId x, const std::string& name);
+// to += from and from = 0, both in place: buffers of sums over micro-batches, see core/passes/sum_levels.h.
+void carry(Graph& graph, ValueId to, ValueId from, const std::string& name);
 // target becomes x: how derived values are written.
 ValueId assign(Graph& graph, ValueId target, ValueId x, const std::string& name);
 // The same numbers as f32 or bf16, rounded to nearest even.
@@ -79,6 +81,11 @@ ValueId reduce(Graph& graph, ValueId x, const AxisNames& axes, ReduceOp op, cons
 ValueId broadcast(Graph& graph, ValueId x, const Dims& dims, const std::string& name);
 // The sum of squares of all elements, a scalar.
 ValueId sum_squares(Graph& graph, ValueId x, const std::string& name);
+
+// The same sum, exactly, as the digits of a whole number, which may be added up over tensors and ranks in any order; and
+// the number that digits make, a scalar.
+ValueId exact_squares(Graph& graph, ValueId x, const std::string& name);
+ValueId digits_value(Graph& graph, ValueId digits, const std::string& name);
 
 struct ClipFactor {
   ValueId norm;    // sqrt(square)
@@ -127,5 +134,10 @@ std::vector<ValueId> unstack(Graph& graph, ValueId x, const Axis& axis, const st
   const OpDef& op##_op();
 TAKT_OPS(TAKT_DECLARE_RECORD)
 #undef TAKT_DECLARE_RECORD
+
+// Of train.numerics = "invariant", which GPUs do not have: not in the list, whose ops every device has.
+const OpDef& carry_op();
+const OpDef& digits_value_op();
+const OpDef& exact_squares_op();
 
 }  // namespace takt

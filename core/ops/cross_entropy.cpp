@@ -11,6 +11,7 @@
 #include <cmath>
 
 #include "core/ops/op.h"
+#include "core/ops/ordered_sum.h"
 #include "core/ops/rows.h"
 #include "core/ops/vector_math.h"
 
@@ -39,9 +40,25 @@ void reference_sum_exp(const OpArgs& args, std::span<const Array* const> inputs,
     outputs[0].data[i / width] += std::exp(inputs[0]->data[i] - inputs[1]->data[i / width]);
 }
 
+// See ordered_sum.h; nothing is padded then.
+Kernel cpu_sum_exp_in_pieces(const KernelNode& node) {
+  const Rows rows = rows_of(node.input(0));
+  const PiecedSum sum = pieced_sum(node, node.input(0), {node.input(0).dims.back().axis});
+  const std::int64_t width = rows.width / sum.num_pieces;
+  return parallel_kernel(node, rows.count, [=](const KernelArgs& k, std::int64_t t) {
+    const float *row = k.input<float>(0) + t * rows.width, max = k.input<float>(1)[t];
+    float levels[kMostLevels];
+    tree_sum(0, sum.num_pieces, k.output<float>(0) + t, levels, 1, [&](std::int64_t piece, float* to) {
+      const float* x = row + piece * width;
+      *to = row_sum(width, [&](std::int64_t v) { return exp_cephes(x[v] - max); });
+    });
+  });
+}
+
 Kernel cpu_sum_exp(const KernelNode& node) {
   const Rows rows = rows_of(node.input(0));
   const std::int64_t num_valid = vocab_of(node).num_valid;
+  if (node.attrs.has("pieces")) return cpu_sum_exp_in_pieces(node);
   return parallel_kernel(node, rows.count, [=](const KernelArgs& k, std::int64_t t) {
     const float *x = k.input<float>(0) + t * rows.width, max = k.input<float>(1)[t];
     k.output<float>(0)[t] = row_sum(num_valid, [&](std::int64_t v) { return exp_cephes(x[v] - max); });

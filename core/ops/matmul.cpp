@@ -10,6 +10,8 @@
 // Placement stacked, row and column axes stay sharded; a sharded contraction gives a partial sum, in which the bias
 //           must be partial too (kept on one rank); linear in a and in b, so partial sums pass through.
 // Cost      2 m n k FLOPs a stack.
+// Order     with "ordered" sums are taken as ordered_product.h says, in the pieces of ordered_sum.h if the node has some:
+//           another kernel, whose bits do not depend on what of the product a rank has.
 // Without bf16 instructions the operands are widened to f32 scratch and the f32 product is taken: exact, and the pass
 // over the operands costs about 1 / min(m, n) of the product, but bf16 is then no faster than f32.
 #include <algorithm>
@@ -20,6 +22,7 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/matmul_lowering.h"
 #include "core/ops/op.h"
+#include "core/ops/ordered_product.h"
 
 namespace takt {
 namespace {
@@ -232,13 +235,31 @@ struct Product {
   }
 };
 
+OrderedProduct ordered_product(const KernelNode& node, const MatmulShape& shape) {
+  return {shape, pieced_sum(node, node.input(0), group_axes(node).contracted), node.num_threads};
+}
+
 std::size_t scratch(const KernelNode& node) {
+  if (node.attrs.flag("ordered")) return ordered_product(node, lower_matmul(node).shape).scratch_bytes();
   return Product(lower_matmul(node).shape, node.num_threads).scratch_bytes();
+}
+
+// a, b, bias, y, scratch
+using Multiply = std::function<void(const void*, const void*, const void*, void*, void*)>;
+
+Multiply multiplier(const KernelNode& node, const MatmulShape& shape) {
+  if (node.attrs.flag("ordered"))
+    return [product = ordered_product(node, shape)](const void* a, const void* b, const void* bias, void* y,
+                                                    void* scratch) { product.run(a, b, bias, y, scratch); };
+  return [product = std::make_shared<Product>(shape, node.num_threads), num_threads = node.num_threads](
+             const void* a, const void* b, const void* bias, void* y, void* scratch) {
+    product->run(a, b, bias, y, scratch, num_threads);
+  };
 }
 
 Kernel cpu(const KernelNode& node) {
   const LoweredMatmul lowered = lower_matmul(node);
-  const auto product = std::make_shared<Product>(lowered.shape, node.num_threads);
+  const Multiply multiply = multiplier(node, lowered.shape);
   const bool swapped = lowered.swapped_out, has_bias = lowered.shape.has_bias;
   const std::string activation = node.attrs.text("activation");
   Kernel activate;
@@ -248,10 +269,10 @@ Kernel cpu(const KernelNode& node) {
     epilogue.outputs = {node.output(0)};
     activate = activation_kernel(activation, epilogue);
   }
-  return [=, num_threads = node.num_threads](const KernelArgs& k) {
+  return [=](const KernelArgs& k) {
     void* result = k.outputs[activate ? 1 : 0];
-    product->run(k.inputs[swapped ? 1 : 0], k.inputs[swapped ? 0 : 1], has_bias ? k.inputs[2] : nullptr,
-                 result, k.scratch, num_threads);
+    multiply(k.inputs[swapped ? 1 : 0], k.inputs[swapped ? 0 : 1], has_bias ? k.inputs[2] : nullptr, result,
+             k.scratch);
     if (!activate) return;
     void* const pre[] = {result};
     activate({.inputs = pre, .outputs = k.outputs.first(1)});

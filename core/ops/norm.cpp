@@ -6,9 +6,11 @@
 //           dweight = sum over rows of dy n;  dbias = sum over rows of dy (norm_grad). Linear in dy.
 // Placement rows stay sharded; the normalised axis must be whole.
 // Cost      about 8 FLOPs an element. Memory bound.
+#include <algorithm>
 #include <cmath>
 
 #include "core/ops/op.h"
+#include "core/ops/ordered_sum.h"
 #include "core/ops/rows.h"
 
 namespace takt {
@@ -135,7 +137,40 @@ void grad_columns(const KernelArgs& k, Rows rows, bool centered, int num_threads
   });
 }
 
+// The same in pieces of the rows, see ordered_sum.h. `sums` are of the weight and then of the bias.
+void grad_columns_in_pieces(const KernelArgs& k, Rows rows, const PiecedSum& rows_summed, bool centered,
+                            int num_threads) {
+  parallel_columns(num_threads, rows.width, [&](std::int64_t first, std::int64_t columns) {
+    float sums[2 * kColumns], levels[kMostLevels * 2 * kColumns];
+    tree_sum(0, rows_summed.num_pieces, sums, levels, 2 * columns, [&](std::int64_t piece, float* to) {
+      double totals[2 * kColumns] = {};
+      rows_summed.for_each(piece, [&](std::int64_t r) {
+        const float *dy = k.input<float>(0) + r * rows.width + first,
+                    *x = k.input<float>(1) + r * rows.width + first;
+        const float mean = k.input<float>(3)[r], rstd = k.input<float>(4)[r];
+        for (std::int64_t c = 0; c < columns; ++c) {
+          totals[c] += static_cast<double>(dy[c] * (x[c] - mean) * rstd);
+          totals[columns + c] += static_cast<double>(dy[c]);
+        }
+      });
+      for (std::int64_t c = 0; c < 2 * columns; ++c) to[c] = static_cast<float>(totals[c]);
+    });
+    std::copy_n(sums, columns, k.output<float>(1) + first);
+    if (centered) std::copy_n(sums + columns, columns, k.output<float>(2) + first);
+  });
+}
+
+Kernel cpu_grad_in_pieces(const KernelNode& node) {
+  const TensorDesc of_rows = without_last(node.input(1));
+  return [rows = rows_of(node.input(1)), sum = pieced_sum(node, node.input(1), names_of(of_rows.dims)),
+          centered = node.attrs.flag("centered"), threads = node.num_threads](const KernelArgs& k) {
+    grad_columns_in_pieces(k, rows, sum, centered, threads);
+    grad_rows(k, rows, centered, threads);
+  };
+}
+
 Kernel cpu_grad(const KernelNode& node) {
+  if (node.attrs.has("pieces")) return cpu_grad_in_pieces(node);
   return [rows = rows_of(node.input(1)), centered = node.attrs.flag("centered"),
           threads = node.num_threads](const KernelArgs& k) {
     grad_columns(k, rows, centered, threads);

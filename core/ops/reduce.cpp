@@ -2,6 +2,7 @@
 //
 // Gradient  the two are each other's gradient; the maximum is not differentiated.
 // Placement a sharded reduced axis gives a partial sum or maximum. Padding along it does not count.
+// Order     in pieces, see ordered_sum.h, where the node has some: then each piece is rounded to f32.
 // Dtypes    f32 or bf16; the result is as x is, or f32 by out_dtype. Sums are double.
 // Cost      one FLOP an element of x. Memory bound.
 #include <algorithm>
@@ -10,6 +11,7 @@
 
 #include "core/ops/elementwise.h"
 #include "core/ops/op.h"
+#include "core/ops/ordered_sum.h"
 #include "core/ops/rows.h"
 
 namespace takt {
@@ -124,7 +126,36 @@ void reduce_row(const T* x, Out* y, std::int64_t inner, const Existing& e, bool 
   }
 }
 
+// The same columns, summed in pieces.
+template <class T, class Out>
+void reduce_pieces(const T* x, Out* y, std::int64_t inner, std::int64_t columns, const PiecedSum& sum) {
+  float total[kColumns], levels[kMostLevels * kColumns];
+  tree_sum(0, sum.num_pieces, total, levels, columns, [&](std::int64_t piece, float* to) {
+    double values[kColumns] = {};
+    sum.for_each(piece, [&](std::int64_t r) {
+      for (std::int64_t i = 0; i < columns; ++i) values[i] += static_cast<double>(to_float(x[r * inner + i]));
+    });
+    for (std::int64_t i = 0; i < columns; ++i) to[i] = static_cast<float>(values[i]);
+  });
+  for (std::int64_t i = 0; i < columns; ++i) y[i] = stored<Out>(total[i]);
+}
+
+Kernel cpu_in_pieces(const KernelNode& node) {
+  const Split s = split_reduce(node);
+  const PiecedSum sum = pieced_sum(node, node.input(0), node.attrs.axes("axes"));
+  const std::int64_t blocks = (s.inner + kColumns - 1) / kColumns;
+  return with_floating(node.input(0).dtype, node.output(0).dtype, [&](auto in, auto out) {
+    return parallel_kernel(node, s.outer * blocks, [=](const KernelArgs& k, std::int64_t task) {
+      const std::int64_t o = task / blocks, first = task % blocks * kColumns;
+      reduce_pieces(k.input<decltype(in)>(0) + o * s.middle * s.inner + first,
+                    k.output<decltype(out)>(0) + o * s.inner + first, s.inner,
+                    std::min(kColumns, s.inner - first), sum);
+    });
+  });
+}
+
 Kernel cpu(const KernelNode& node) {
+  if (node.attrs.has("pieces")) return cpu_in_pieces(node);
   const Split s = split_reduce(node);
   return with_floating(node.input(0).dtype, node.output(0).dtype, [&](auto in, auto out) {
     return parallel_kernel(node, s.outer,

@@ -17,6 +17,7 @@
 #include "core/ops/placement_rules.h"
 #include "core/passes/conversion_nodes.h"
 #include "core/passes/conversion_path.h"
+#include "core/passes/ordered_sums.h"
 #include "core/passes/placement_choice.h"
 
 namespace takt {
@@ -178,6 +179,7 @@ class Parallelizer {
       std::optional<PlacementChoice> best;
       double best_price = kImpossible;
       for (const OpPlacement& offer : offers) {
+        if (rules_.keep_order && !keeps_order(*node.op, args, offer, rules_, mesh_.axes[m])) continue;
         PlacementChoice candidate = choice;
         for (std::size_t i = 0; i < offer.inputs.size(); ++i) candidate.inputs[i][m] = offer.inputs[i];
         for (std::size_t i = 0; i < offer.outputs.size(); ++i) candidate.outputs[i][m] = offer.outputs[i];

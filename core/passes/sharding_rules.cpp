@@ -61,8 +61,11 @@ Shard find_shard(std::string_view name) {
   return static_cast<Shard>(found - std::begin(kShardNames));
 }
 
-ShardingRules model_rules(const LayoutOptions& options) {
+ShardingRules model_rules(const LayoutOptions& options, Numerics numerics) {
   ShardingRules rules = rules_of_axes();
+  rules.keep_order = numerics == Numerics::kInvariant;
+  for (ShardingRule& rule : rules)
+    if (rules.keep_order && rule.uneven == Uneven::kPad) rule.uneven = Uneven::kError;
   if (options.sequence) rules.push_back({"seq", "tensor", Uneven::kReplicate, Role::kIntermediate});
   if (options.shard >= Shard::kGradients) rules = with_storage(std::move(rules), {Role::kAccumulator});
   if (options.shard >= Shard::kParameters)
@@ -70,8 +73,9 @@ ShardingRules model_rules(const LayoutOptions& options) {
   return rules;
 }
 
-ShardingRules update_rules(const LayoutOptions& options) {
-  ShardingRules rules = model_rules(options);
+ShardingRules update_rules(const LayoutOptions& options, Numerics numerics) {
+  ShardingRules rules = model_rules(options, numerics);
+  rules.keep_order = false;
   if (options.shard != Shard::kNone)
     rules = with_storage(std::move(rules), {Role::kIntermediate, Role::kParameter, Role::kState});
   return rules;

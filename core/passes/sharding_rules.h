@@ -11,6 +11,7 @@
 #include "core/graph/graph.h"
 #include "core/mesh/mesh.h"
 #include "core/mesh/placement.h"
+#include "core/passes/numerics.h"
 
 namespace takt {
 
@@ -27,7 +28,11 @@ struct ShardingRule {
   Uneven uneven = Uneven::kError;
   std::optional<Role> role = {};  // only values of this role; none: all
 };
-using ShardingRules = std::vector<ShardingRule>;
+struct ShardingRules : std::vector<ShardingRule> {
+  using std::vector<ShardingRule>::vector;
+  // Ops are placed only so that every sum is taken in the order that it has on one rank: see keeps_order.
+  bool keep_order = false;
+};
 
 // How much of the training state is cut over the `data` axis: the stages of ZeRO (Rajbhandari et al. 2020,
 // arXiv:1910.02054). Each has what those before it have.
@@ -50,9 +55,10 @@ struct LayoutOptions {
 
 // batch over replica, data and expert; expert over expert; heads, kv_heads, mlp and vocab over tensor, and seq where it
 // divides; seq over context, and heads there where a node needs all tokens; of what `shard` says, storage over data. The
-// model computes with whole weights, an update with whatever pieces are stored.
-ShardingRules model_rules(const LayoutOptions& options = {});
-ShardingRules update_rules(const LayoutOptions& options = {});
+// model computes with whole weights, an update with whatever pieces are stored. With kInvariant nothing is padded over
+// tensor, and the model keeps the order of sums; in updates all sums are exact.
+ShardingRules model_rules(const LayoutOptions& options = {}, Numerics numerics = Numerics::kFast);
+ShardingRules update_rules(const LayoutOptions& options = {}, Numerics numerics = Numerics::kFast);
 
 // The extents in the graph, each axis once, that `mesh_axis` must divide.
 std::vector<Dim> extents_to_divide(const Graph& graph, const ShardingRules& rules, const Axis& mesh_axis);

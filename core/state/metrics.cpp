@@ -12,6 +12,7 @@
 #include "core/base/error.h"
 #include "core/state/durable_file.h"
 #include "core/state/mapped_file.h"
+#include "core/state/weights_hash.h"
 
 namespace takt {
 namespace {
@@ -127,6 +128,7 @@ void write_summary(const path& path, const RunSummary& summary) {
     text["ops"].push_back(
         {{"op", op.op}, {"calls", op.num_calls}, {"ms", 1e3 * op.time_s}, {"share", op.share}});
   if (summary.skipped_steps > 0) text["skipped_steps"] = summary.skipped_steps;
+  if (summary.weights_hash) text["weights_hash"] = hex_text(*summary.weights_hash);
   text["exit"] = summary.exit;
   write_file_atomically(path, text.dump(2) + "\n");
 }

@@ -72,11 +72,12 @@ struct RunSummary {
   std::optional<double> valid_loss = {};
   std::vector<std::pair<std::string, double>> valid_figures = {};  // "valid_" + name
   double units_per_s = 0;                                          // mean
-  std::int64_t skipped_steps = 0;  // whose numbers were not finite
+  std::int64_t skipped_steps = 0;                                  // whose numbers were not finite
   int ranks = 1;
-  std::string mesh = {};          // "data=4 tensor=2"
-  std::vector<OpShare> ops = {};  // where they were timed, the longest first
-  int exit = 0;                   // the exit code
+  std::string mesh = {};                           // "data=4 tensor=2"
+  std::vector<OpShare> ops = {};                   // where they were timed, the longest first
+  std::optional<std::uint64_t> weights_hash = {};  // see weights_hash.h; written as 16 hexadecimal digits
+  int exit = 0;                                    // the exit code
 };
 void write_summary(const std::filesystem::path& path, const RunSummary& summary);
 

@@ -2,7 +2,7 @@
 //
 // A step is M runs of the micro-batch program and one of the update program, then of the refresh program where there
 // are derived values. Gradients are summed in accumulators, which stay partial sums over the data axis until the update
-// program reduces them once.
+// program reduces them once. With train.numerics = "invariant" these sums are binary trees: see core/passes/sum_levels.h.
 #include "core/train/compile_step.h"
 
 #include <algorithm>
@@ -14,7 +14,10 @@
 #include "core/passes/bucket.h"
 #include "core/passes/bundle.h"
 #include "core/passes/join_programs.h"
+#include "core/passes/ordered_sums.h"
 #include "core/passes/schedule.h"
+#include "core/passes/sum_levels.h"
+#include "core/train/invariance.h"
 #include "optimizers/applied_factor.h"
 #include "optimizers/copies_in_updates.h"
 #include "optimizers/optimizer.h"
@@ -78,10 +81,21 @@ void append_backward(Graph& graph, const Losses& losses) {
   }
 }
 
+// The sum of squares of all gradients. With kInvariant it is exact, and so the same however they are cut.
+ValueId build_square(Graph& graph, const std::vector<ValueId>& gradients, Numerics numerics) {
+  std::vector<ValueId> squares;
+  const bool is_exact = numerics == Numerics::kInvariant;
+  for (const ValueId gradient : gradients)
+    squares.push_back(
+        (is_exact ? exact_squares : sum_squares)(graph, gradient, graph.value(gradient).name + ".square"));
+  if (!is_exact) return add(graph, squares, "grad_norm.square");
+  return digits_value(graph, add(graph, squares, "grad_norm.digits"), "grad_norm.square");
+}
+
 Graph build_update(const Graph& micro_batch, const StepConfig& config) {
   Graph graph;
   std::vector<UpdateInputs> parameters;
-  std::vector<ValueId> squares;
+  std::vector<ValueId> gradients;
   const Users readers(micro_batch);
   graph.set_tag({-1, Phase::kUpdate});
   const ValueId loss = graph.persistent(std::string(kLossSum), {}, Role::kAccumulator);
@@ -94,10 +108,9 @@ Graph build_update(const Graph& micro_batch, const StepConfig& config) {
       in.parameter = graph.parameter(parameter.name, parameter.desc, parameter.parameter.value());
       in.matrix = hidden_matrix(micro_batch, readers, id);
     }
-  for (const UpdateInputs& in : parameters)
-    squares.push_back(sum_squares(graph, in.gradient, graph.value(in.gradient).name + ".square"));
-  const ClipFactor clip =
-      clip_factor(graph, add(graph, squares, "grad_norm.square"), config.grad_clip, std::string(kGradNorm));
+  for (const UpdateInputs& in : parameters) gradients.push_back(in.gradient);
+  const ValueId square = build_square(graph, gradients, config.numerics);
+  const ClipFactor clip = clip_factor(graph, square, config.grad_clip, std::string(kGradNorm));
   const ValueId loss_of_step = scale(graph, loss, 1.0, std::string(kLossOfStep));
   const ValueId failed = graph.persistent(std::string(kFailed), {}, Role::kDerived);
   const ValueId factor =
@@ -132,6 +145,10 @@ void set_samples(GlobalPrograms& programs, std::int64_t num_samples) {
   }
 }
 
+std::string carry_name(int level) {
+  return concat(kCarry, level);
+}
+
 // Takes global programs to the plan of one mesh, one pass after the other.
 class PlanBuilder {
  public:
@@ -159,17 +176,25 @@ class PlanBuilder {
     if (has(kRefresh)) plan_.start.push_back(run(kRefresh));
     plan_.step.push_back({Action::Kind::kClearAccumulators});
     const auto last = static_cast<int>(num_micro_batches) - 1;
-    for (int m = 0; m < last; ++m) plan_.step.push_back(run(kMicroBatch, m));
-    for (const std::string_view name :
-         last_micro_batch_ ? std::vector{kLastMicroBatch} : std::vector{kMicroBatch, kUpdate, kRefresh})
+    for (int m = 0; m < last; ++m) {
+      plan_.step.push_back(run(kMicroBatch, m));
+      for (int level = 0; has(carry_name(0)) && level < num_carries_after(m); ++level)
+        plan_.step.push_back(run(carry_name(level)));
+    }
+    for (const std::string_view name : last_micro_batch_
+                                           ? std::vector{kLastMicroBatch}
+                                           : std::vector{kMicroBatch, kCollect, kUpdate, kRefresh})
       if (has(name) && (name != kRefresh || refreshes_))
-        plan_.step.push_back(run(name, name == kUpdate || name == kRefresh ? 0 : last));
+        plan_.step.push_back(run(name, is_after_last(name) ? 0 : last));
     plan_.evaluate = {run(kEvaluate)};
     lay_out(plan_, lives_);
     return std::move(plan_);
   }
 
  private:
+  static bool is_after_last(std::string_view name) {
+    return name == kCollect || name == kUpdate || name == kRefresh;
+  }
   // What nobody sees is verified once, in the plan that is to run.
   void observe(std::string_view pass, std::string_view program, const Graph& graph) const {
     if (!observer_) return;
@@ -179,7 +204,7 @@ class PlanBuilder {
   Graph parallelized(std::string_view name, const GlobalProgram& global, const ShardingRules& rules) {
     Graph local = parallelize(global, plan_.mesh, rules, plan_.table);
     observe("parallelize", name, local);
-    const bool is_of_last = name == kMicroBatch || name == kUpdate || name == kRefresh;
+    const bool is_of_last = name == kMicroBatch || is_after_last(name);
     if (config_.overlap.joins_update && is_of_last)
       last_micro_batch_ = last_micro_batch_ ? joined(*last_micro_batch_, local) : local;
     return local;
@@ -214,10 +239,18 @@ class PlanBuilder {
   StepPlan plan_;
 };
 
+// With more than one level: the programs between them.
+void add_levels(PlanBuilder& builder, const Graph& micro_batch, int levels, const ShardingRules& rules) {
+  for (int level = 0; level + 1 < levels; ++level)
+    builder.add(carry_name(level), GlobalProgram(build_carry(micro_batch, level)), rules);
+  if (levels > 1) builder.add(kCollect, GlobalProgram(build_collect(micro_batch, levels)), rules);
+}
+
 }  // namespace
 
 std::vector<std::string> pass_names() {
-  return {"build", "autodiff", "precision", "derive", "recompute", "parallelize", "bucket", "schedule"};
+  return {"build",     "autodiff",    "precision", "order",   "derive",
+          "recompute", "parallelize", "bucket",    "schedule"};
 }
 
 StepCompiler::StepCompiler(const Task& task, StepConfig config, PassObserver observer)
@@ -237,9 +270,11 @@ GlobalPrograms StepCompiler::build(std::int64_t num_samples, Copies copies) cons
   append_backward(differentiated, loss);
   const auto lower = [&](std::string_view name, const Graph& global) {
     observe("autodiff", name, global);
-    if (config_.precision == Precision::kF32) return global;
-    Graph low = in_bf16(global);
-    observe("precision", name, low);
+    Graph low = config_.precision == Precision::kF32 ? global : in_bf16(global);
+    if (config_.precision != Precision::kF32) observe("precision", name, low);
+    if (config_.numerics == Numerics::kFast) return low;
+    low = with_ordered_sums(low);
+    observe("order", name, low);
     return low;
   };
   const auto derive = [&](std::string_view name, const Graph& lowered) {
@@ -276,6 +311,7 @@ StepPlan StepCompiler::compile(const Mesh& mesh, const RankDevice& device) {
 
 StepPlan StepCompiler::candidate(const Mesh& mesh, const RankDevice& device) {
   const BatchPlan batch = this->batch(mesh);
+  require_invariance(config_, mesh, batch, device);
   // A mesh without a second data rank has nothing to cut masters over, and needs no copies of them; nor does a model that
   // gathers its weights itself.
   const bool keeps_copies =
@@ -284,8 +320,11 @@ StepPlan StepCompiler::candidate(const Mesh& mesh, const RankDevice& device) {
   const GlobalPrograms& global =
       programs(batch.samples_a_micro_batch, keeps_copies ? Copies::kAll : Copies::kCasts);
   PlanBuilder builder(config_, mesh, device, observer_);
-  const ShardingRules of_model = model_rules(config_.layout), of_update = update_rules(config_.layout);
+  const ShardingRules of_model = model_rules(config_.layout, config_.numerics),
+                      of_update = update_rules(config_.layout, config_.numerics);
   builder.add(kMicroBatch, global.micro_batch, of_model);
+  if (config_.numerics == Numerics::kInvariant)
+    add_levels(builder, global.micro_batch.graph, num_levels(batch.num_micro_batches), of_model);
   builder.add(kEvaluate, global.evaluate, of_model);
   builder.add_update(global.update, global.refresh, of_update);
   builder.add(kConstants, global.constants, of_model);
@@ -301,7 +340,8 @@ void StepCompiler::set_recompute(Recompute what) {
 std::vector<Dim> StepCompiler::extents_to_divide(const Axis& mesh_axis) const {
   Graph graph;
   task_.build_prediction(graph, 1);
-  std::vector<Dim> extents = takt::extents_to_divide(graph, model_rules(config_.layout), mesh_axis);
+  std::vector<Dim> extents =
+      takt::extents_to_divide(graph, model_rules(config_.layout, config_.numerics), mesh_axis);
   std::erase_if(extents, [](const Dim& dim) { return dim.axis == "batch"; });  // the batch plan's matter
   return extents;
 }

@@ -27,6 +27,10 @@ inline constexpr std::string_view kFailed = "failed";
 inline constexpr std::string_view kMicroBatch =
     "micro_batch";                                     // forward and backward, adds to the accumulators
 inline constexpr std::string_view kUpdate = "update";  // reduces and clips gradients, updates
+// With train.numerics = "invariant", see core/passes/sum_levels.h: sums of level l move up by "carry.<l>".
+inline constexpr std::string_view kCarry = "carry.";
+inline constexpr std::string_view kCollect =
+    "collect";  // all levels into the accumulators, before the update
 // All that follows the first M - 1 micro-batches of a step, as one program: see Overlap.
 inline constexpr std::string_view kLastMicroBatch = "last_micro_batch";
 inline constexpr std::string_view kRefresh = "refresh";      // copies of parameters, where there are any

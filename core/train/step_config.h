@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/passes/numerics.h"
 #include "core/passes/precision.h"
 #include "core/passes/recompute.h"
 #include "core/passes/sharding_rules.h"
@@ -25,6 +26,7 @@ struct StepConfig {
   std::int64_t steps = 1000;       // of the whole run, for the learning-rate schedule
   std::uint64_t seed = 42;         // of the initial weights
   Precision precision = Precision::kF32;
+  Numerics numerics = Numerics::kFast;
   LayoutOptions layout = {};
   Recompute recompute = Recompute::kNone;
   bool skips_failed_steps =

@@ -160,10 +160,9 @@ void Trainer::load_micro_batch(const Dataset& data, int slot) {
     if (!inputs_[i].staging.empty()) executor_->write(inputs_[i].name, inputs_[i].staging, slot);
 }
 
-// Ranks own neighbouring samples: data rank d has micro-batches d M to d M + M - 1 of the global batch.
+// Which micro-batches of the global batch are a rank's, says the batch plan.
 void Trainer::draw_samples(const DataOrder& order, int micro_batch) {
-  const std::int64_t first =
-      cursor_.samples + (data_rank() * batch_.num_micro_batches + micro_batch) * batch_.micro_batch;
+  const std::int64_t first = cursor_.samples + batch_.first_sample(data_rank(), micro_batch);
   for (std::size_t i = 0; i < samples_.size(); ++i)
     samples_[i] = order.at(first + static_cast<std::int64_t>(i));
 }
