@@ -39,8 +39,9 @@ struct OptimizerDef {
   bool (*takes)(const Graph& graph, const UpdateInputs& parameter);
   // Appends the updates of all its parameters.
   void (*append)(Graph& graph, const OptimizerConfig& config, std::span<const UpdateInputs> parameters);
-  std::vector<const OpDef*> ops;     // of its own, for the contract tests
-  const OpDef* with_copy = nullptr;  // the first of these where it writes a bf16 copy too: see elementwise_update.h
+  std::vector<const OpDef*> ops;  // of its own, for the contract tests
+  const OpDef* with_copy =
+      nullptr;  // the first of these where it writes a bf16 copy too: see elementwise_update.h
 };
 
 std::span<const OptimizerDef> optimizer_registry();

@@ -78,7 +78,7 @@ inline SmallModel small_mlp(const MlpConfig& config) {
 
 struct SmallTraining {
   StepConfig step = {};
-  int data = 1, tensor = 1, replica = 1, context = 1, expert = 1;
+  int data = 1, expert = 1, tensor = 1, replica = 1, context = 1;
   std::int64_t num_steps = 3;
   NcclSettings nccl = {};
 
