@@ -1,5 +1,6 @@
 // mesh.layout = "auto": what can be taken comes before what cannot, the fast before the slow.
 #include "launch/choose_layout.h"
+#include "launch/choose_recompute.h"
 
 #include <gtest/gtest.h>
 
@@ -54,6 +55,28 @@ TEST(ChooseLayout, TakesAnotherLayoutWhereTheFastestDoesNotFit) {
   EXPECT_LE(layouts.front().rank_bytes, too_little);
   EXPECT_NE(best_layout(layouts), all.front().mesh);
   EXPECT_NE(layouts.back().problem.find("which has"), std::string::npos) << layouts.back().problem;
+}
+
+TEST(ChooseRecompute, ComputesAsLittleAgainAsMemoryAllows) {
+  const GptStep job = job_of(8);
+  const LanguageTask task = job.task();
+  StepCompiler compiler(task, job.step);
+  std::vector<std::size_t> bytes;  // with nothing, some and all of a layer computed again
+  const auto compiled = [&](std::size_t limit) {
+    bytes.push_back(compiler.candidate({{{"data", 1, 1}, {"tensor", 1}}}, 1).arena.num_bytes());
+    return bytes.back() <= limit;
+  };
+  choose_recompute(compiler, "auto", [&] { return compiled(0); });
+  ASSERT_EQ(bytes.size(), 3u);
+  EXPECT_GT(bytes[0], bytes[1]);
+  EXPECT_GT(bytes[1], bytes[2]);
+  for (std::size_t wanted = 0; wanted < 3; ++wanted) {
+    const std::size_t limit = bytes[wanted];
+    choose_recompute(compiler, "auto", [&] { return compiled(limit); });
+    EXPECT_EQ(compiler.config().recompute, static_cast<Recompute>(wanted));
+  }
+  choose_recompute(compiler, "selective", [&] { return compiled(0); });
+  EXPECT_EQ(compiler.config().recompute, Recompute::kSelective);
 }
 
 TEST(ChooseLayout, SaysWhatEachWouldNeedWhereNoneFits) {
