@@ -81,8 +81,12 @@ TEST_P(Invariance, TensorRanksComputeTheBitsOfOne) {
       step.layout.sequence = sequence;
       expect_as_alone(step, mesh_of(1, data, tensor));
     }
-  step.layout.shard = Shard::kParameters;
-  expect_as_alone(step, mesh_of(2, 2, 2));
+  step.layout.sequence = true;
+  for (const Shard shard : {Shard::kOptimizer, Shard::kGradients, Shard::kParameters})
+    for (const auto& [replica, data, tensor] : {std::tuple(2, 2, 2), {1, 2, 4}}) {
+      step.layout.shard = shard;
+      expect_as_alone(step, mesh_of(replica, data, tensor));
+    }
 }
 
 TEST_P(Invariance, AJoinedUpdateChangesNoBit) {

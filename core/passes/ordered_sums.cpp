@@ -103,7 +103,22 @@ class Marker {
   void append_like(const Node& node, Attrs attrs) {
     const std::vector<ValueId> outputs =
         rewriter_.graph().append(*node.op, inputs_of(node), std::move(attrs), node.name);
-    for (std::size_t i = 0; i < outputs.size(); ++i) take_place(node.outputs[i], outputs[i]);
+    for (std::size_t i = 0; i < outputs.size(); ++i)
+      take_place(node.outputs[i], is_gradient_of_weight(node, i) ? completed(outputs[i]) : outputs[i]);
+  }
+
+  // May go into an accumulator as it is: a sum over samples as well as over seq.
+  static bool is_gradient_of_weight(const Node& node, std::size_t output) {
+    return node.op == &reduce_op() || (node.op == &norm_grad_op() && output > 0);
+  }
+
+  // A sum that nothing but itself depends on may be completed over data first, which is another order. A node that does
+  // nothing stands between, for which it is complete over tensor.
+  ValueId completed(ValueId sum) {
+    Graph& graph = rewriter_.graph();
+    const std::string name = graph.value(sum).name;
+    graph.value(sum).name = name + ".sum";
+    return scale(graph, sum, 1.0, name + ".complete");
   }
 
   // `now`, in the dtype and under the name of `old`.
