@@ -164,9 +164,14 @@ class PlanBuilder {
     Graph local = parallelized(kUpdate, update, rules);
     if (refresh.graph.nodes().empty()) return add_local(kUpdate, std::move(local));
     Graph copies = parallelized(kRefresh, refresh, rules);
-    Graph both = with_copies_in_updates(joined(local, copies));
-    refreshes_ = both.nodes().size() > local.nodes().size();
-    add_local(kUpdate, refreshes_ ? std::move(local) : std::move(both));
+    refreshes_ = std::any_of(copies.nodes().begin(), copies.nodes().end(),
+                             [](const Node& node) { return node.op->communicates; });
+    if (!refreshes_) {
+      Graph both = with_copies_in_updates(joined(local, copies));
+      refreshes_ = both.nodes().size() > local.nodes().size();
+      if (!refreshes_) local = std::move(both);
+    }
+    add_local(kUpdate, std::move(local));
     add_local(kRefresh, std::move(copies));
   }
 
