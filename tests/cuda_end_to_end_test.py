@@ -133,13 +133,14 @@ class Ends(CudaEndToEnd):
         self.assertEqual(done.code, 128 + signal.SIGKILL, done)
         self.assertIn("exited on signal 9", done.err + done.out)
 
-    # Under a launcher that lets the others go on, they find out by themselves. Its own exit code then says nothing.
+    # Under a launcher that lets the others go on, they find out by themselves. Its own exit code then says nothing, and it does
+    # not always print theirs.
     def test_the_other_rank_of_a_killed_one_ends_itself(self):
         done = self.kill_a_rank("left-alone", "--set", "guard.hang_timeout='4s'", launcher=("--enable-recovery",))
         self.assertRegex(done.err, r"error: rank 0 .*all_reduce .* has not finished within 3.6 s|error: no progress for 4 s")
-        self.assertRegex(done.err, "errorcode 79|exit 79")
 
-    # The update of the step that failed is not applied, nor that of the step which had begun by then.
+    # The update of the step that failed is not applied, nor that of the step which had begun by then. In which gradient an
+    # overflow shows first is a matter of rounding.
     def test_a_step_that_is_not_finite_is_exit_76(self):
         for mesh in (ONE_RANK, TWO_RANKS):
             with self.subTest(mesh=mesh):
@@ -149,7 +150,9 @@ class Ends(CudaEndToEnd):
                     words = self.words(out, *backend, "--set", "optimizer.lr=1e30", "--set", "checkpoint.every='1 steps'", mesh=mesh)
                     done = self.takt(*words, ranks=mesh[0] if mesh[0] > 1 else 0, code=76)
                     run = self.dir / out
-                    ends[backend] = (done.errors, lines_of(run), sorted(path.name for path in (run / "checkpoint").glob("*")))
+                    culprit = "it shows first in the gradient of '[^']+' in micro-batch 0 on rank 0; "
+                    self.assertRegex(done.errors[0], culprit)
+                    ends[backend] = (re.sub(culprit, "", done.errors[0]), lines_of(run), sorted(path.name for path in (run / "checkpoint").glob("*")))
                 self.assertEqual(ends[()], ends[CPU])
 
     def test_memory_that_does_not_fit_is_exit_71(self):
