@@ -49,9 +49,12 @@ std::vector<RankedLayout> rank_layouts(StepCompiler& compiler, const MeshConfig&
     if (num_ranks % asked.context != 0 || !divides_all(asked.context, over_context)) continue;
     for (asked.tensor = 1; asked.tensor * asked.context <= num_ranks; ++asked.tensor)
       if (num_ranks % (asked.tensor * asked.context) == 0 &&
-          divides_all(asked.context * asked.tensor, over_tensor))
+          divides_all(asked.context * asked.tensor, over_tensor) &&
+          (asked.shard_group == 0 || num_ranks / (asked.tensor * asked.context) % asked.shard_group == 0))
         layouts.push_back(rank(compiler, resolve_mesh(asked, num_ranks, extents), device, memory_bytes));
   }
+  TAKT_REQUIRE(!layouts.empty(), "mesh.layout = \"auto\": ", num_ranks, " ranks have no groups of ",
+               asked.shard_group, "\n  use a mesh.shard_group that divides them");
   std::stable_sort(layouts.begin(), layouts.end(), [](const RankedLayout& a, const RankedLayout& b) {
     return std::tuple(!a.problem.empty(), a.step_s) < std::tuple(!b.problem.empty(), b.step_s);
   });

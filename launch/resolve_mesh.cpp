@@ -67,7 +67,10 @@ std::string nearest_that_fit(const MeshConfig& asked, std::int64_t num_ranks,
 
 // Groups of data ranks that share one copy of what mesh.shard says are replicas of each other.
 Mesh mesh_of(const MeshConfig& config, std::int64_t data) {
-  const std::int64_t group = config.shard == "none" || config.shard_group == 0 ? data : config.shard_group;
+  TAKT_REQUIRE(
+      config.shard != "none" || config.shard_group == 0, "mesh.shard_group: ", config.shard_group,
+      " ranks share nothing with mesh.shard = \"none\"\n  set mesh.shard, or leave mesh.shard_group out");
+  const std::int64_t group = config.shard_group == 0 ? data : config.shard_group;
   TAKT_REQUIRE(data % group == 0, "mesh.shard_group: data=", data, " is not a multiple of ", group,
                "\n  use a divisor of ", data, ", or 0 for all data ranks");
   Mesh mesh;

@@ -57,6 +57,19 @@ TEST(ChooseLayout, TakesAnotherLayoutWhereTheFastestDoesNotFit) {
   EXPECT_NE(layouts.back().problem.find("which has"), std::string::npos) << layouts.back().problem;
 }
 
+TEST(ChooseLayout, KeepsGroupsOfRanksThatShareWhole) {
+  const GptStep job = job_of(64);
+  const LanguageTask task = job.task();
+  StepCompiler compiler(task, job.step);
+  MeshConfig config;
+  config.shard = "optimizer";
+  config.shard_group = 2;
+  for (const RankedLayout& layout : rank_layouts(compiler, config, 4, 1, kPlenty))
+    EXPECT_EQ(layout.mesh.size_of("data"), 2) << to_string(layout.mesh);
+  config.shard_group = 3;
+  EXPECT_THROW(rank_layouts(compiler, config, 4, 1, kPlenty), Error);
+}
+
 TEST(ChooseRecompute, ComputesAsLittleAgainAsMemoryAllows) {
   const GptStep job = job_of(8);
   const LanguageTask task = job.task();

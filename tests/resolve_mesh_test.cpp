@@ -83,6 +83,8 @@ TEST(ResolveMesh, ShardGroupsAreReplicas) {
   EXPECT_EQ(to_string(resolve_mesh(config, 4, heads(4))), "replica=2 data=2 tensor=1");
   config.shard_group = 3;
   EXPECT_NE(refusal(config, 4, heads(4)).find("data=4 is not a multiple of 3"), std::string::npos);
+  config.shard = "none";
+  EXPECT_NE(refusal(config, 4, heads(4)).find("share nothing"), std::string::npos) << "never ignored";
 }
 
 TEST(ResolveMesh, HeadsThatDoNotSplitAreRefused) {
