@@ -12,22 +12,14 @@
 #include "core/ops/builders.h"
 #include "core/ops/cuda_kernels.h"
 #include "core/ops/parallel_for.h"
+#include "optimizers/adam_constants.h"
 #include "optimizers/elementwise_update.h"
 
 namespace takt {
 namespace {
 
-struct Constants {
-  double beta1, beta2, eps, decay;
-  explicit Constants(const OpArgs& args)
-      : beta1(args.attrs.number("beta1")),
-        beta2(args.attrs.number("beta2")),
-        eps(args.attrs.number("eps")),
-        decay(args.attrs.number("decay")) {}
-};
-
 void reference(const OpArgs& args, std::span<const Array* const> in, std::span<Array> out) {
-  const Constants c(args);
+  const AdamConstants c(args);
   const std::vector<double>& hyper = in[4]->data;
   const double factor = in[5]->data[0];
   for (std::size_t i = 0; i < out[0].data.size(); ++i) {
@@ -42,7 +34,7 @@ void reference(const OpArgs& args, std::span<const Array* const> in, std::span<A
 }
 
 Kernel cpu(const KernelNode& node) {
-  const Constants c(node);
+  const AdamConstants c(node);
   const auto beta1 = static_cast<float>(c.beta1), beta2 = static_cast<float>(c.beta2),
              eps = static_cast<float>(c.eps), decay = static_cast<float>(c.decay);
   return [=, copies = node.outputs.size() > 3, n = node.input(0).num_elements(),

@@ -17,18 +17,10 @@
 #include "core/ops/cuda_kernels.h"
 #include "core/ops/op_cost.h"
 #include "core/ops/parallel_for.h"
+#include "optimizers/adam_constants.h"
 
 namespace takt {
 namespace {
-
-struct Constants {
-  double beta1, beta2, eps, decay;
-  explicit Constants(const OpArgs& args)
-      : beta1(args.attrs.number("beta1")),
-        beta2(args.attrs.number("beta2")),
-        eps(args.attrs.number("eps")),
-        decay(args.attrs.number("decay")) {}
-};
 
 void require_alike(const OpArgs& args, std::size_t num_tensors) {
   for (std::size_t i = 0; i < num_tensors; ++i)
@@ -42,7 +34,7 @@ std::vector<TensorDesc> infer_direction(const OpArgs& args) {
 }
 
 void reference_direction(const OpArgs& args, std::span<const Array* const> in, std::span<Array> out) {
-  const Constants c(args);
+  const AdamConstants c(args);
   const std::vector<double>& hyper = in[4]->data;
   for (std::size_t i = 0; i < out[0].data.size(); ++i) {
     const double g = in[5]->data[0] * in[1]->data[i], m = c.beta1 * in[2]->data[i] + (1 - c.beta1) * g,
@@ -54,7 +46,7 @@ void reference_direction(const OpArgs& args, std::span<const Array* const> in, s
 }
 
 Kernel cpu_direction(const KernelNode& node) {
-  const Constants c(node);
+  const AdamConstants c(node);
   const auto beta1 = static_cast<float>(c.beta1), beta2 = static_cast<float>(c.beta2),
              eps = static_cast<float>(c.eps), decay = static_cast<float>(c.decay);
   return [=, n = node.input(0).num_elements(), threads = node.num_threads](const KernelArgs& k) {

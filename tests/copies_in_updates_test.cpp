@@ -10,6 +10,7 @@
 #include "core/train/language_task.h"
 #include "core/train/trainer.h"
 #include "optimizers/optimizer.h"
+#include "tests/chain_dataset.h"
 
 namespace takt {
 namespace {
@@ -28,20 +29,6 @@ StepConfig config_of(const std::string& optimizer, Shard shard) {
   config.optimizer.lr = 0.01;
   return config;
 }
-
-class Chain final : public Dataset {
- public:
-  std::int64_t num_samples() const override { return 40; }
-  std::uint64_t content_hash() const override { return 3; }
-  void fill(std::span<const std::int64_t> samples, std::span<const NamedBuffer> buffers) const override {
-    for (const NamedBuffer& buffer : buffers) {
-      auto* to = reinterpret_cast<std::int32_t*>(buffer.bytes.data());
-      for (const std::int64_t sample : samples)
-        for (std::int64_t i = 0; i < 12; ++i)
-          *to++ = static_cast<std::int32_t>(((sample + 1) * 5 + 7 * (i + (buffer.name == "targets"))) % 37);
-    }
-  }
-};
 
 double bytes_of(const Graph& graph) {
   double num_bytes = 0;
@@ -114,7 +101,7 @@ TEST(CopiesInUpdates, ACopyThatIsReadLaterIsLeftAlone) {
 // After every step, on every kind of mesh: the copy is the parameter, rounded.
 TEST(CopiesInUpdates, CopiesAreTheParametersRounded) {
   const LanguageTask task = small_gpt();
-  const Chain chain;
+  const Chain chain(12, 37);
   const DataOrder order(1, chain.num_samples());
   for (const std::string optimizer : {"adamw", "sgd"})
     for (const auto& [data, tensor] : {std::pair(1, 1), {2, 1}, {1, 2}}) {

@@ -6,22 +6,13 @@
 #include <nccl.h>
 
 #include "core/device/cuda/error.h"
+#include "tests/cuda/error_of.h"
 
 namespace takt {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
-
-template <class Action>
-Error error_of(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error;
-  }
-  return {Fault::kUsage, "no error"};
-}
 
 TEST(CudaError, SuccessPasses) {
   EXPECT_NO_THROW(require_cuda(cudaSuccess, "f()"));

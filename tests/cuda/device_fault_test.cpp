@@ -10,6 +10,7 @@
 #include "core/device/cuda/hand_over.h"
 #include "core/device/cuda/transfer.h"
 #include "tests/cuda/cuda_test.h"
+#include "tests/cuda/error_of.h"
 #include "tests/emulated/control.h"
 
 namespace takt {
@@ -18,16 +19,6 @@ namespace {
 using ::testing::HasSubstr;
 
 class DeviceFaultTest : public CudaTest {};
-
-template <class Action>
-Error error_of(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error;
-  }
-  return {Fault::kUsage, "no error"};
-}
 
 TEST_F(DeviceFaultTest, LackOfMemoryIsSeenInBothKindsOfArena) {
   const CudaStream stream;

@@ -13,27 +13,12 @@
 #include "core/train/language_task.h"
 #include "core/train/regression_task.h"
 #include "core/train/trainer.h"
+#include "tests/chain_dataset.h"
 
 namespace takt {
 
 inline constexpr std::int64_t kSeq = 12, kVocab = 37;
 inline constexpr int kNumEvaluated = 5;  // samples, after the last step
-
-// Tokens that mostly follow from the one before.
-class Chain final : public Dataset {
- public:
-  std::int64_t num_samples() const override { return 40; }
-  std::uint64_t content_hash() const override { return 3; }
-  void fill(std::span<const std::int64_t> samples, std::span<const NamedBuffer> buffers) const override {
-    for (const NamedBuffer& buffer : buffers) {
-      auto* to = reinterpret_cast<std::int32_t*>(buffer.bytes.data());
-      for (const std::int64_t sample : samples)
-        for (std::int64_t i = 0; i < kSeq; ++i)
-          *to++ = static_cast<std::int32_t>(
-              ((sample + 1) * 5 + 7 * (i + (buffer.name == "targets" ? 1 : 0))) % kVocab);
-    }
-  }
-};
 
 class Waves final : public Dataset {
  public:
@@ -64,7 +49,7 @@ inline void PrintTo(const SmallModel& model, std::ostream* out) {
 
 inline SmallModel small_gpt(const std::string& name, const GptConfig& config) {
   return {name, [config] { return std::make_unique<LanguageTask>(config); },
-          [] { return std::make_unique<Chain>(); }};
+          [] { return std::make_unique<Chain>(kSeq, kVocab); }};
 }
 
 inline SmallModel small_mlp(const MlpConfig& config) {
